@@ -1,0 +1,1 @@
+//! The REST adapter: HTTP endpoints in, HTTP calls out.

@@ -1,0 +1,1 @@
+//! The SOAP adapter: document/literal calls out, acknowledged operations in.

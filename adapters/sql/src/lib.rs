@@ -1,0 +1,1 @@
+//! The SQL adapter: exactly-one-effect writes into PostgreSQL, MariaDB/MySQL and SQLite.

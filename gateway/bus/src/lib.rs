@@ -1,0 +1,1 @@
+//! What carries deliveries: the Bus contract, the embedded bus and RabbitMQ.

@@ -1,0 +1,1 @@
+//! The pure heart of Gatehouse: values, messages, codecs, mappings, expressions, the site and its check.

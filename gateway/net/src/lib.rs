@@ -1,0 +1,1 @@
+//! HTTP and TLS wiring: the capped listener, the client pool and the outbound guard.

@@ -1,0 +1,1 @@
+//! The gatehouse program: wires the rooms in flow order; engine, admin API, command line.
