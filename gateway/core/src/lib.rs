@@ -1,1 +1,35 @@
-//! The pure heart of Gatehouse: values, messages, codecs, mappings, expressions, the site and its check.
+//! The pure heart of Gatehouse.
+//!
+//! What a message is, how bytes become a [`Value`] and back, how a mapping table turns one shape into another, how an
+//! expression is judged, what a site's files mean and what is wrong with them, and the contract that every adapter
+//! fulfils. Nothing here reads a clock, opens a socket or a file, spawns a task or writes a log: whatever a function
+//! needs, it is handed.
+//!
+//! The rooms, in the order in which a message meets them: [`charset`], [`json`] and [`xml`] decode bytes to a [`Value`];
+//! [`mapping`] shapes it, with [`expr`] for conditions; [`schema`] judges it; [`message`] carries it; [`adapter`] is
+//! the contract of those who bring it in and take it out; [`fault`] is how anything of this goes wrong. [`site`] is the
+//! folder of files that says all that, and [`diagnostics`] how its mistakes are told.
+
+pub mod adapter;
+pub mod charset;
+pub mod diagnostics;
+pub mod expr;
+pub mod fault;
+pub mod json;
+pub mod limits;
+pub mod mapping;
+pub mod message;
+pub mod number;
+pub mod outcome;
+pub mod path;
+pub mod schema;
+pub mod secret;
+pub mod site;
+pub mod value;
+pub mod xml;
+pub mod yaml;
+
+pub use fault::Fault;
+pub use message::Message;
+pub use number::Number;
+pub use value::{Map, Value};

@@ -1,0 +1,1 @@
+//! The embedded bus: durable queues in one file, for one process.

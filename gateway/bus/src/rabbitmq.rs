@@ -1,0 +1,1 @@
+//! The bus on RabbitMQ 3.10 and 4.x.

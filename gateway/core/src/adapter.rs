@@ -1,0 +1,212 @@
+//! The contract of an adapter: all that its author must read.
+//!
+//! An adapter speaks one protocol. It has an inbound half, an outbound half, or both. It **checks** (pure: every
+//! problem with its place), **connects** (may do IO, spawns nothing) and **delivers** or **runs**. It makes *one*
+//! attempt: retry, back-off, time-outs, concurrency, rates, circuits, metrics, traces and dead letters are the engine's,
+//! done once around all adapters. If an adapter needs one of them, the engine lacks something: mend it there.
+//!
+//! `docs/adapters.md` walks through adding one. Nothing here names any adapter.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::diagnostics::{Problems, SourceFile};
+use crate::fault::{Exchange, Fault};
+use crate::limits::{Circuit, Limits};
+use crate::message::Message;
+use crate::secret::Secrets;
+use crate::value::Value;
+
+/// A protocol: one value a crate, listed in the server's registry.
+pub trait Adapter: Send + Sync {
+    /// The noun that `adapter:` in a system's file says: `rest`.
+    fn name(&self) -> &'static str;
+
+    /// The JSON Schema of its system file, for editors and the reference.
+    fn schema(&self) -> schemars::Schema;
+
+    /// A complete system file that `check` accepts; it stands in the docs.
+    fn example(&self) -> &'static str;
+
+    /// Reads a system's file. Pure: no network, no environment, no clock. Pushes **every** problem it finds, and
+    /// returns the system only if there was none. Called at start, at `gatehouse check` and at each reload.
+    fn check(&self, file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>>;
+}
+
+/// The other files of the site that a system's file may name (a WSDL, a template).
+pub trait SiteFiles: Send + Sync {
+    /// The file at a path relative to the site; `None` where it is not there.
+    fn file(&self, path: &str) -> Option<SourceFile>;
+}
+
+/// A system whose file cannot be wrong any more.
+#[async_trait]
+pub trait System: Send + Sync {
+    /// Its name: `erp`.
+    fn name(&self) -> &str;
+
+    /// What the engine keeps around all of its endpoints together.
+    fn limits(&self) -> Limits;
+
+    /// When it counts as down.
+    fn circuit(&self) -> Circuit;
+
+    /// What it offers and sends.
+    fn endpoints(&self) -> &[Endpoint];
+
+    /// Makes the outbound half ready. Called again with back-off while it fails, unless the verdict is `Hold` or
+    /// `Reject`. Never called where no endpoint is outbound. Spawns nothing.
+    async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault>;
+
+    /// Makes the inbound half ready, on the same terms. Never called where no endpoint is inbound.
+    async fn listen(&self, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault>;
+}
+
+/// One thing that a system offers or sends.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name within the system: `CreateSalesOrder`.
+    pub name: String,
+    /// Which way messages go through it.
+    pub direction: Direction,
+    /// Its own limits, already laid over the system's.
+    pub limits: Limits,
+    /// One line for people: `POST /hooks/orders`.
+    pub summary: String,
+    /// Byte range of its name in the system's file.
+    pub span: std::ops::Range<usize>,
+}
+
+/// Which way messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the system to Gatehouse.
+    Inbound,
+    /// From Gatehouse to the system.
+    Outbound,
+}
+
+/// The half that carries deliveries out.
+#[async_trait]
+pub trait Outbound: Send + Sync {
+    /// One attempt. Called concurrently, up to the endpoint's concurrency; dropped when the deadline passes, which the
+    /// engine settles as [`Code::Deadline`](crate::fault::Code::Deadline), so an adapter needs no timer of its own.
+    /// `Ok` means that the system said yes *in its own terms*; a `Fault`'s verdict decides what happens next.
+    async fn deliver(&self, call: Call<'_>) -> Result<Reply, Fault>;
+
+    /// Does what `deliver` needs (reach, log in) and leaves no trace. For `gatehouse doctor` and a half-open circuit.
+    async fn probe(&self) -> Result<String, Fault>;
+}
+
+/// One delivery, mapped to the target's shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The endpoint's name within the system.
+    pub endpoint: &'a str,
+    /// What to send, as the target's mapping shaped it.
+    pub body: &'a Value,
+    /// The canonical message it came from.
+    pub message: &'a Message,
+    /// Stable over every attempt and replay. Send it as the protocol's idempotency key.
+    pub delivery_id: &'a str,
+    /// From 1.
+    pub attempt: u32,
+    /// W3C trace context of this attempt.
+    pub traceparent: Option<&'a str>,
+    /// What is left of the attempt's time, where the protocol can tell the peer.
+    pub deadline: Duration,
+}
+
+/// What the system answered.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The decoded body; `Null` where there was none.
+    pub body: Value,
+    /// What went over the wire, for the journey.
+    pub exchange: Exchange,
+}
+
+/// The half that brings arrivals in.
+#[async_trait]
+pub trait Inbound: Send {
+    /// Runs until `stop` is done, then takes nothing new, finishes what it has accepted, and returns. A returned fault
+    /// makes the engine listen again with back-off.
+    async fn run(self: Box<Self>, intake: Arc<dyn Intake>, stop: Stop) -> Result<(), Fault>;
+}
+
+/// Done when the inbound half should stop.
+pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where arrivals go; the engine's.
+#[async_trait]
+pub trait Intake: Send + Sync {
+    /// Asks, before a body is read, whether the endpoint (`shop/orders`) may send one more now.
+    ///
+    /// # Errors
+    /// `Throttled` with `RetryAfter`, or `Unavailable` while the bus cannot take anything.
+    fn admit(&self, endpoint: &str) -> Result<Admission, Fault>;
+
+    /// Takes one arrival through mapping, type, routes and bus. A receipt exists only once the bus holds every
+    /// delivery durably; only then may the source be told yes.
+    ///
+    /// # Errors
+    /// The fault to translate to the wire; it carries the message id once there is one.
+    async fn accept(&self, admission: Admission, arrival: Arrival) -> Result<Receipt, Fault>;
+}
+
+/// Leave to send one arrival; what a caller may be told of its rate.
+#[derive(Clone, Debug)]
+#[must_use = "an admission that is not used has still been counted"]
+pub struct Admission {
+    /// `system/endpoint`.
+    pub endpoint: Arc<str>,
+    /// The endpoint's limits.
+    pub limits: Limits,
+    /// How many more may come at once now, where a rate is set.
+    pub remaining: Option<u32>,
+}
+
+/// Something that came in, decoded.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The decoded body.
+    pub body: Value,
+    /// The caller's own id for it, if it sends one: 1 to 255 visible characters.
+    pub id: Option<String>,
+    /// Named things beside the body (path parameters, chosen headers): expressions and mappings see them as `meta`.
+    pub meta: Value,
+    /// W3C trace context of the caller.
+    pub traceparent: Option<String>,
+    /// The bytes as they came, kept where no message comes of them.
+    pub original: Bytes,
+    /// Their content type.
+    pub content_type: Cow<'static, str>,
+}
+
+/// The engine's yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's id: the caller's, or a new one.
+    pub message_id: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The mapped reply, where the route waits for one (`exchange: request`) or declares one.
+    pub reply: Option<Value>,
+}
+
+/// What became of an arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The bus holds a delivery for every target.
+    Accepted,
+    /// The same id with the same body came before: nothing was sent again.
+    Repeated,
+    /// No target wanted it, and the route says that this is fine.
+    Dropped,
+}

@@ -1,0 +1,1 @@
+//! A site: the folder of files that says what is connected to what.

@@ -1,0 +1,1 @@
+//! The client: a pool a system, with every limit set.
