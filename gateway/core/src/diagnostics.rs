@@ -120,9 +120,7 @@ impl Problem {
         let start = self.span.start.min(len);
         let span = start..self.span.end.clamp(start, len);
         let mut group = level.primary_title(self.message.as_str()).id(self.code).element(
-            Snippet::source(self.file.text())
-                .path(self.file.name())
-                .annotation(AnnotationKind::Primary.span(span)),
+            Snippet::source(self.file.text()).path(self.file.name()).annotation(AnnotationKind::Primary.span(span)),
         );
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));

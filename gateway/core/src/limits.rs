@@ -83,9 +83,12 @@ impl LimitsFile {
     /// Checks the words, taking from `base` what is not said.
     pub fn check(&self, base: Limits, file: &SourceFile, problems: &mut Problems) -> Limits {
         let mut limits = base;
-        if let Some(rate) = take(self.rate.as_ref(), parse_rate, "a rate such as `50/s`, `600/m` or `10000/h`", file, problems) {
+        if let Some(rate) =
+            take(self.rate.as_ref(), parse_rate, "a rate such as `50/s`, `600/m` or `10000/h`", file, problems)
+        {
             limits.rate = Some(rate);
-            limits.burst = u32::try_from(u128::from(rate.count) * 1000 / rate.per.as_millis().max(1)).unwrap_or(u32::MAX).max(1);
+            limits.burst =
+                u32::try_from(u128::from(rate.count) * 1000 / rate.per.as_millis().max(1)).unwrap_or(u32::MAX).max(1);
         }
         let count = |n: &u32| (1..=1_000_000).contains(n).then_some(*n);
         if let Some(burst) = take(self.burst.as_ref(), count, "a number from 1 to 1000000", file, problems) {
@@ -96,7 +99,9 @@ impl LimitsFile {
             limits.concurrency = concurrency;
         }
         let short = |s: &String| parse_duration(s).filter(|d| !d.is_zero() && *d <= Duration::from_secs(600));
-        if let Some(timeout) = take(self.timeout.as_ref(), short, "a time up to 10m such as `500ms` or `10s`", file, problems) {
+        if let Some(timeout) =
+            take(self.timeout.as_ref(), short, "a time up to 10m such as `500ms` or `10s`", file, problems)
+        {
             limits.timeout = timeout;
         }
         let bytes = |s: &String| parse_bytes(s).filter(|n| (1..=64 << 20).contains(n));

@@ -42,9 +42,10 @@ impl Number {
     pub fn to_i64(&self) -> Option<i64> {
         match &self.0 {
             Repr::Int(int) => Some(*int),
-            Repr::Text(text) => {
-                text.parse().ok().or_else(|| self.to_decimal().filter(|d| d.is_integer()).and_then(|d| d.try_into().ok()))
-            }
+            Repr::Text(text) => text
+                .parse()
+                .ok()
+                .or_else(|| self.to_decimal().filter(|d| d.is_integer()).and_then(|d| d.try_into().ok())),
         }
     }
 
@@ -112,7 +113,9 @@ mod tests {
 
     #[test]
     fn digits_survive() {
-        for literal in ["0", "-0", "1.50", "12345678901234567.89", "9223372036854775807", "-3055041260160661500", "1e400"] {
+        for literal in
+            ["0", "-0", "1.50", "12345678901234567.89", "9223372036854775807", "-3055041260160661500", "1e400"]
+        {
             assert_eq!(Number::parse(literal).expect(literal).to_string(), literal);
         }
     }

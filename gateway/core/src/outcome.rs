@@ -32,7 +32,8 @@ pub struct OutcomeRule {
 impl OutcomeFile {
     /// Compiles the expressions.
     pub fn check(&self, file: &SourceFile, problems: &mut Problems) -> OutcomeRule {
-        let mut compile = |text: &Option<Located<String>>| compile(text.as_ref()?, &["reply", "status"], file, problems);
+        let mut compile =
+            |text: &Option<Located<String>>| compile(text.as_ref()?, &["reply", "status"], file, problems);
         OutcomeRule {
             success_when: compile(&self.success_when),
             error_text: compile(&self.error_text),
@@ -42,7 +43,12 @@ impl OutcomeFile {
 }
 
 /// Compiles one located expression over a closed list of names, telling what is wrong at its place in the file.
-pub fn compile(text: &Located<String>, names: &[&str], file: &SourceFile, problems: &mut Problems) -> Option<Expression> {
+pub fn compile(
+    text: &Located<String>,
+    names: &[&str],
+    file: &SourceFile,
+    problems: &mut Problems,
+) -> Option<Expression> {
     let names = Names::Closed(names.iter().map(|name| (*name).to_owned()).collect());
     match Expression::compile(text, &names) {
         Ok(expression) => Some(expression),
@@ -78,9 +84,8 @@ impl OutcomeRule {
         let said = self.success_when.as_ref().map(|rule| (rule, rule.test(&scope)));
         let mut fault = match (said, protocol) {
             (Some((_, Ok(true))), _) | (None, None) => return Ok(()),
-            (Some((rule, Ok(false))), protocol) => protocol.unwrap_or_else(|| {
-                Fault::new(Code::Refused, format!("the answer does not satisfy `{}`", rule.text()))
-            }),
+            (Some((rule, Ok(false))), protocol) => protocol
+                .unwrap_or_else(|| Fault::new(Code::Refused, format!("the answer does not satisfy `{}`", rule.text()))),
             (Some((rule, Err(error))), protocol) => protocol.unwrap_or_else(|| {
                 Fault::new(Code::BadAnswer, format!("`{}` cannot be judged over the answer: {error}", rule.text()))
             }),

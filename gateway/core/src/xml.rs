@@ -81,7 +81,10 @@ impl Element {
     /// All text directly in it.
     #[must_use]
     pub fn text(&self) -> String {
-        self.children.iter().filter_map(|node| if let Node::Text(text) = node { Some(text.as_str()) } else { None }).collect()
+        self.children
+            .iter()
+            .filter_map(|node| if let Node::Text(text) = node { Some(text.as_str()) } else { None })
+            .collect()
     }
 
     /// Writes the element as a document in UTF-8, with a declaration, prefixes made as needed.
