@@ -83,9 +83,13 @@ impl LimitsFile {
     /// Checks the words, taking from `base` what is not said.
     pub fn check(&self, base: Limits, file: &SourceFile, problems: &mut Problems) -> Limits {
         let mut limits = base;
-        if let Some(rate) =
-            take(self.rate.as_ref(), parse_rate, "a rate such as `50/s`, `600/m` or `10000/h`", file, problems)
-        {
+        if let Some(rate) = take(
+            self.rate.as_ref(),
+            |text: &String| parse_rate(text),
+            "a rate such as `50/s`, `600/m` or `10000/h`",
+            file,
+            problems,
+        ) {
             limits.rate = Some(rate);
             limits.burst =
                 u32::try_from(u128::from(rate.count) * 1000 / rate.per.as_millis().max(1)).unwrap_or(u32::MAX).max(1);
@@ -170,7 +174,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     count.checked_mul(unit).map(Duration::from_secs)
 }
 
-fn parse_rate(text: &String) -> Option<Rate> {
+fn parse_rate(text: &str) -> Option<Rate> {
     let (count, unit) = text.split_once('/')?;
     let per = match unit.trim() {
         "s" => 1,
@@ -222,8 +226,8 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
         assert_eq!(parse_duration("10"), None);
-        assert_eq!(parse_rate(&"600/m".to_owned()), Some(Rate { count: 600, per: Duration::from_secs(60) }));
-        assert_eq!(parse_rate(&"0/s".to_owned()), None);
+        assert_eq!(parse_rate("600/m"), Some(Rate { count: 600, per: Duration::from_secs(60) }));
+        assert_eq!(parse_rate("0/s"), None);
         assert_eq!(parse_bytes("4MiB"), Some(4 << 20));
     }
 }

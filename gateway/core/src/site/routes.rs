@@ -1,0 +1,501 @@
+//! Routing tables: what goes from where, as what, to whom. Files directly in the site's folder, but `gatehouse.yaml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Files;
+use crate::adapter::{Direction, Endpoint, System};
+use crate::diagnostics::{Problem, Problems, SourceFile};
+use crate::expr::{Expression, Names};
+use crate::limits::parse_duration;
+use crate::mapping::Mapping;
+use crate::outcome::expression_problem;
+use crate::path::Path;
+use crate::schema::Type;
+use crate::yaml::{self, Located};
+
+/// A routing table.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoutesFile {
+    /// The format of this file: 1.
+    pub version: Located<u32>,
+    /// The routes.
+    pub routes: Vec<RouteFile>,
+}
+
+/// One route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteFile {
+    /// Its name: small letters, digits and hyphens, at most 60; unique in the site. Queues are named after it.
+    pub route: Located<String>,
+    /// The endpoint that messages come from: `shop/orders`.
+    pub from: Located<String>,
+    /// `event` (default): accepted once the bus holds it. `request`: the caller waits for the one target's answer.
+    #[serde(default)]
+    pub exchange: Option<Located<String>>,
+    /// The mapping from the source's shape to the canonical body. Default: the body is canonical as it comes.
+    #[serde(default)]
+    pub map: Option<Located<String>>,
+    /// The canonical type, a file under `types/`.
+    #[serde(rename = "type")]
+    pub kind: Located<String>,
+    /// Path in the canonical body to the business key that support staff search for.
+    #[serde(default)]
+    pub key: Option<Located<String>>,
+    /// What happens when no target's condition holds: `reject` (default), `dead` or `drop`.
+    #[serde(default)]
+    pub unrouted: Option<Located<String>>,
+    /// On `exchange: request`: the mapping from the target's answer to what the caller gets. Default: as it is.
+    #[serde(default)]
+    pub reply: Option<Located<String>>,
+    /// Who gets it.
+    pub to: Vec<TargetFile>,
+}
+
+/// One target of a route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetFile {
+    /// The endpoint that receives it: `erp/CreateSalesOrder`.
+    pub target: Located<String>,
+    /// The mapping from the canonical body to the target's shape. Default: the canonical body.
+    #[serde(default)]
+    pub map: Option<Located<String>>,
+    /// A condition over the canonical body's fields. Default: always.
+    #[serde(default)]
+    pub when: Option<Located<String>>,
+    /// How often and how long it is tried.
+    #[serde(default)]
+    pub retry: Option<RetryFile>,
+    /// Path in the canonical body: messages with the same value there arrive one after the other, in order.
+    #[serde(default)]
+    pub order_by: Option<Located<String>>,
+}
+
+/// `retry:` of a target.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryFile {
+    /// Attempts in all, the first included. Default 8, at most 100.
+    pub attempts: Option<Located<u32>>,
+    /// The wait before the second attempt; it doubles each time. Default `5s`.
+    pub first: Option<Located<String>>,
+    /// The longest wait. Default `1h`, which is the most.
+    pub max: Option<Located<String>>,
+}
+
+/// How often and how long a delivery is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all.
+    pub attempts: u32,
+    /// The wait before the second.
+    pub first: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { attempts: 8, first: Duration::from_secs(5), max: Duration::from_secs(3600) }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait after attempt `attempt` (from 1) has failed; `None` when it was the last. Doubles from `first`, capped.
+    #[must_use]
+    pub fn wait_after(&self, attempt: u32) -> Option<Duration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        let factor = 1_u32.checked_shl(attempt.saturating_sub(1).min(31)).unwrap_or(u32::MAX);
+        Some(self.first.saturating_mul(factor).min(self.max))
+    }
+}
+
+/// What becomes of a message that no target wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unrouted {
+    /// The caller is told.
+    #[default]
+    Reject,
+    /// It becomes a dead letter.
+    Dead,
+    /// It is accepted and forgotten.
+    Drop,
+}
+
+/// A checked route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Where messages come from.
+    pub from: String,
+    /// Whether a caller waits for the answer.
+    pub request: bool,
+    /// Source shape to canonical.
+    pub map: Option<Arc<Mapping>>,
+    /// The canonical type.
+    pub kind: Arc<Type>,
+    /// Where the business key stands.
+    pub key: Option<Path>,
+    /// What becomes of a message that no target wants.
+    pub unrouted: Unrouted,
+    /// The target's answer to the caller's shape.
+    pub reply: Option<Arc<Mapping>>,
+    /// Who gets it.
+    pub targets: Vec<Arc<Target>>,
+}
+
+/// A checked target.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `erp/CreateSalesOrder`.
+    pub name: String,
+    /// `erp`.
+    pub system: String,
+    /// `CreateSalesOrder`.
+    pub endpoint: String,
+    /// Canonical to the target's shape.
+    pub map: Option<Arc<Mapping>>,
+    /// Its condition.
+    pub when: Option<Expression>,
+    /// Its patience.
+    pub retry: RetryPolicy,
+    /// Where the key stands that orders its messages.
+    pub order_by: Option<Path>,
+    /// Its queue: `gatehouse.work.<route>.<system>.<endpoint>`.
+    pub queue: String,
+}
+
+/// What routes may name.
+pub(super) struct Known<'a> {
+    pub(super) systems: &'a BTreeMap<String, Arc<dyn System>>,
+    pub(super) types: &'a BTreeMap<String, Arc<Type>>,
+    pub(super) mappings: &'a BTreeMap<String, Arc<Mapping>>,
+    pub(super) files: &'a Files,
+    /// Some file before could not be read: a name that is missing here may be in it.
+    pub(super) incomplete: bool,
+}
+
+impl Known<'_> {
+    fn endpoint(&self, name: &str, direction: Direction) -> Option<&Endpoint> {
+        let (system, endpoint) = name.split_once('/')?;
+        self.systems.get(system)?.endpoints().iter().find(|e| e.name == endpoint && e.direction == direction)
+    }
+
+    fn endpoint_names(&self, direction: Direction) -> Vec<String> {
+        let of = |(name, system): (&String, &Arc<dyn System>)| {
+            let here = system.endpoints().iter().filter(|e| e.direction == direction);
+            here.map(|e| format!("{name}/{}", e.name)).collect::<Vec<_>>()
+        };
+        self.systems.iter().flat_map(of).collect()
+    }
+}
+
+pub(super) fn check(files: &Files, known: &Known<'_>, problems: &mut Problems) -> Vec<Arc<Route>> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut routes = Vec::new();
+    for file in files.under("", ".yaml").filter(|file| file.name() != "gatehouse.yaml") {
+        let Some(table) = yaml::read::<RoutesFile>(file, problems) else { continue };
+        super::gateway::check_version(&table.version, file, problems);
+        for row in table.routes {
+            if let Some(other) = names.insert(row.route.value.clone(), file.name().to_owned()) {
+                problems.push(Problem::error(
+                    "duplicate",
+                    file,
+                    row.route.span.clone(),
+                    format!("there is a route `{}` in {other} already", row.route.value),
+                ));
+            }
+            if let Some(route) = (Checker { file, known, problems }).route(&row) {
+                routes.push(Arc::new(route));
+            }
+        }
+    }
+    one_answer_per_request(&routes, files, problems);
+    routes
+}
+
+/// An endpoint whose caller waits for an answer can feed one route only.
+fn one_answer_per_request(routes: &[Arc<Route>], files: &Files, problems: &mut Problems) {
+    for route in routes.iter().filter(|route| route.request) {
+        if let Some(other) = routes.iter().find(|other| other.from == route.from && other.name != route.name)
+            && let Some(file) =
+                files.under("", ".yaml").find(|file| file.text().contains(&format!("route: {}", route.name)))
+        {
+            let at = file.text().find(&route.name).unwrap_or(0);
+            problems.push(Problem::error(
+                "two-answers",
+                file,
+                at..at + route.name.len(),
+                format!(
+                    "the caller of `{}` waits for the answer of this route, so `{}` cannot come from there too",
+                    route.from, other.name
+                ),
+            ));
+        }
+    }
+}
+
+/// Checks one file's rows.
+struct Checker<'a> {
+    file: &'a SourceFile,
+    known: &'a Known<'a>,
+    problems: &'a mut Problems,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, code: &'static str, at: &Located<String>, message: String) {
+        self.problems.push(Problem::error(code, self.file, at.span.clone(), message));
+    }
+
+    fn route(&mut self, row: &RouteFile) -> Option<Route> {
+        let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if row.route.is_empty() || row.route.len() > 60 || !row.route.chars().all(valid) {
+            self.error(
+                "bad-name",
+                &row.route,
+                "a route's name is 1 to 60 small letters, digits and hyphens".to_owned(),
+            );
+        }
+        self.endpoint(&row.from, Direction::Inbound);
+        let map = self.mapping(row.map.as_ref());
+        let kind = self.kind(&row.kind);
+        if let (Some(Some(map)), Some(at)) = (&map, &row.map)
+            && let Some(to) = map.to()
+            && to != row.kind.value
+        {
+            self.error(
+                "type-mismatch",
+                at,
+                format!("mapping `{}` makes `{to}`, but the route says `type: {}`", map.name(), row.kind.value),
+            );
+        }
+        let key = row.key.as_ref().map(|path| self.path(path));
+        let request = match row.exchange.as_ref().map(|word| word.as_str()) {
+            None | Some("event") => false,
+            Some("request") => true,
+            Some(_) => {
+                let at = row.exchange.clone()?;
+                self.error("bad-value", &at, "expected `event` or `request`".to_owned());
+                false
+            }
+        };
+        let unrouted = match row.unrouted.as_ref().map(|word| word.as_str()) {
+            None | Some("reject") => Unrouted::Reject,
+            Some("dead") => Unrouted::Dead,
+            Some("drop") => Unrouted::Drop,
+            Some(_) => {
+                let at = row.unrouted.clone()?;
+                self.error("bad-value", &at, "expected `reject`, `dead` or `drop`".to_owned());
+                Unrouted::Reject
+            }
+        };
+        let reply = self.mapping(row.reply.as_ref());
+        if request && row.to.len() != 1 {
+            self.error(
+                "one-target",
+                &row.route,
+                "a route with `exchange: request` has exactly one target: its answer goes to the caller".to_owned(),
+            );
+        }
+        if row.to.is_empty() {
+            self.error("no-target", &row.route, "a route needs a target".to_owned());
+        }
+        let names = kind.as_ref().and_then(|kind| kind.root_names()).map_or(Names::Open, Names::Closed);
+        let mut queues = BTreeSet::new();
+        let mut targets = Vec::new();
+        for target in &row.to {
+            let Some(checked) = self.target(target, &row.route, &names, request) else { continue };
+            if !queues.insert(checked.queue.clone()) {
+                self.error(
+                    "duplicate",
+                    &target.target,
+                    format!("`{}` is a target of this route already", checked.name),
+                );
+            }
+            targets.push(Arc::new(checked));
+        }
+        Some(Route {
+            name: row.route.value.clone(),
+            from: row.from.value.clone(),
+            request,
+            map: map?,
+            kind: kind?,
+            key: key.transpose_path()?,
+            unrouted,
+            reply: reply?,
+            targets,
+        })
+    }
+
+    fn target(&mut self, row: &TargetFile, route: &str, names: &Names, request: bool) -> Option<Target> {
+        self.endpoint(&row.target, Direction::Outbound);
+        let (system, endpoint) = row.target.split_once('/')?;
+        let map = self.mapping(row.map.as_ref());
+        let when = match row.when.as_ref() {
+            None => Some(None),
+            Some(text) => match Expression::compile(text, names) {
+                Ok(expression) => Some(Some(expression)),
+                Err(error) => {
+                    self.problems.push(expression_problem(text, error, self.file));
+                    None
+                }
+            },
+        };
+        let order_by = row.order_by.as_ref().map(|path| self.path(path));
+        if let (true, Some(at)) = (request, &row.order_by) {
+            self.error(
+                "bad-value",
+                at,
+                "a caller waits for this target's answer: `order_by` does not go with `exchange: request`".to_owned(),
+            );
+        }
+        let retry = self.retry(row.retry.as_ref());
+        let kind = if request { "request" } else { "work" };
+        Some(Target {
+            name: row.target.value.clone(),
+            system: system.to_owned(),
+            endpoint: endpoint.to_owned(),
+            map: map?,
+            when: when?,
+            retry,
+            order_by: order_by.transpose_path()?,
+            queue: format!("gatehouse.{kind}.{route}.{system}.{endpoint}"),
+        })
+    }
+
+    fn endpoint(&mut self, at: &Located<String>, direction: Direction) {
+        if self.known.endpoint(at, direction).is_some() {
+            return;
+        }
+        let system = at.split('/').next().unwrap_or("");
+        if self.known.incomplete
+            && !self.known.systems.contains_key(system)
+            && self.known.files.get(&format!("systems/{system}.yaml")).is_some()
+        {
+            return;
+        }
+        let opposite = match direction {
+            Direction::Inbound => Direction::Outbound,
+            Direction::Outbound => Direction::Inbound,
+        };
+        if self.known.endpoint(at, opposite).is_some() {
+            let what = if direction == Direction::Inbound {
+                "is called by Gatehouse and sends nothing"
+            } else {
+                "sends to Gatehouse and receives nothing"
+            };
+            self.error("wrong-direction", at, format!("`{}` {what}", at.value));
+            return;
+        }
+        let names = self.known.endpoint_names(direction);
+        self.problems.push(
+            Problem::error(
+                "unknown-endpoint",
+                self.file,
+                at.span.clone(),
+                format!("there is no endpoint `{}`", at.value),
+            )
+            .did_you_mean(at, names.iter().map(String::as_str)),
+        );
+    }
+
+    /// `None`: named, but not there. `Some(None)`: not named.
+    #[expect(clippy::option_option, reason = "not named, named and there, and named but missing are three things")]
+    fn mapping(&mut self, at: Option<&Located<String>>) -> Option<Option<Arc<Mapping>>> {
+        let Some(at) = at else { return Some(None) };
+        if let Some(mapping) = self.known.mappings.get(at.as_str()) {
+            return Some(Some(mapping.clone()));
+        }
+        if self.known.files.get(&format!("mappings/{}.yaml", at.value)).is_none() {
+            self.problems.push(
+                Problem::error(
+                    "unknown-mapping",
+                    self.file,
+                    at.span.clone(),
+                    format!("there is no mapping `{}`", at.value),
+                )
+                .did_you_mean(at, self.known.mappings.keys().map(String::as_str)),
+            );
+        }
+        None
+    }
+
+    fn kind(&mut self, at: &Located<String>) -> Option<Arc<Type>> {
+        if let Some(kind) = self.known.types.get(at.as_str()) {
+            return Some(kind.clone());
+        }
+        if self.known.files.get(&format!("types/{}.schema.json", at.value)).is_none() {
+            self.problems.push(
+                Problem::error("unknown-type", self.file, at.span.clone(), format!("there is no type `{}`", at.value))
+                    .did_you_mean(at, self.known.types.keys().map(String::as_str)),
+            );
+        }
+        None
+    }
+
+    fn path(&mut self, at: &Located<String>) -> Option<Path> {
+        match Path::parse(at) {
+            Ok(path) => Some(path),
+            Err((_, reason)) => {
+                self.error("bad-path", at, reason);
+                None
+            }
+        }
+    }
+
+    fn retry(&mut self, row: Option<&RetryFile>) -> RetryPolicy {
+        let mut policy = RetryPolicy::default();
+        let Some(row) = row else { return policy };
+        if let Some(attempts) = &row.attempts {
+            if (1..=100).contains(&attempts.value) {
+                policy.attempts = attempts.value;
+            } else {
+                self.problems.push(Problem::error(
+                    "bad-value",
+                    self.file,
+                    attempts.span.clone(),
+                    "expected a number from 1 to 100",
+                ));
+            }
+        }
+        for (word, slot) in [(&row.first, &mut policy.first), (&row.max, &mut policy.max)] {
+            let Some(word) = word else { continue };
+            match parse_duration(word).filter(|wait| !wait.is_zero() && *wait <= Duration::from_secs(3600)) {
+                Some(wait) => *slot = wait,
+                None => self.problems.push(Problem::error(
+                    "bad-value",
+                    self.file,
+                    word.span.clone(),
+                    "expected a time up to `1h` such as `5s`",
+                )),
+            }
+        }
+        policy
+    }
+}
+
+/// `Option<Option<Path>>` → what a checked struct wants: outer `None` when a named path was wrong.
+trait TransposePath {
+    #[expect(clippy::option_option, reason = "not named, right, and wrong are three things")]
+    fn transpose_path(self) -> Option<Option<Path>>;
+}
+
+impl TransposePath for Option<Option<Path>> {
+    fn transpose_path(self) -> Option<Option<Path>> {
+        match self {
+            None => Some(None),
+            Some(None) => None,
+            Some(Some(path)) => Some(Some(path)),
+        }
+    }
+}
