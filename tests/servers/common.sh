@@ -9,7 +9,7 @@ die() {
   printf 'error: %s\n' "$1" >&2
   if [[ -n "${2:-}" && -f "$2" ]]; then
     printf -- '--- the last lines of %s\n' "$2" >&2
-    tail -n 40 "$2" >&2
+    tail -n 40 "$2" | sed 's/\x1b\[[0-9;]*m//g' >&2 # without the brokers' colours
     printf -- '---\n' >&2
   fi
   exit 1
@@ -53,8 +53,7 @@ started_at() {
 # A pid file holds "PID START". alive FILE: is that very process still there?
 alive() {
   local pid start
-  read -r pid start 2>/dev/null <"$1" || return 1
-  [[ "$(started_at "$pid")" == "$start" ]]
+  read -r pid start 2>/dev/null <"$1" && [[ -n $start && "$(started_at "$pid")" == "$start" ]]
 }
 gone() { ! alive "$1"; }
 
@@ -68,7 +67,7 @@ spawn() {
   wait_until 5 test -s "$file.new" || die "could not start $1" "$log"
   pid=$(cat "$file.new")
   rm -f "$file.new"
-  echo "$pid $(started_at "$pid")" >"$file"
+  echo "$pid $(started_at "$pid" || echo gone)" >"$file"
 }
 
 # signal FILE SIGNAL: to that very process, or nothing.
@@ -76,7 +75,7 @@ signal() {
   local pid
   if alive "$1"; then
     read -r pid _ <"$1"
-    kill "-$2" "$pid"
+    kill "-$2" "$pid" 2>/dev/null || true # it may have ended this very moment
   fi
 }
 
@@ -90,31 +89,32 @@ end() {
   rm -f "$1"
 }
 
-# The words that each server's control script understands, told once. $DIR holds pid and log; the server's own script
-# defines server_start (returns when it answers) and server_stop, and may define server_kill and server_word.
+# The words that each server's control script understands, told once. $DIR holds pid and log. The server's own script
+# defines server_start (returns when it answers), server_stop, server_kill and server_word (its own words).
 control() {
-  local word=${1:-} ports
+  local word=${1:-}
   shift || true
   case $word in
     start) alive "$DIR/pid" || server_start ;;
-    kill) if declare -F server_kill >/dev/null; then server_kill; else end "$DIR/pid" KILL 10; fi ;;
+    kill) server_kill ;;
     stop) server_stop ;;
     restart)
-      control kill
-      control start
+      server_kill
+      server_start
       ;;
     pause) signal "$DIR/pid" STOP ;;
     resume) signal "$DIR/pid" CONT ;;
     running) alive "$DIR/pid" ;;
     pid) alive "$DIR/pid" && cut -d' ' -f1 "$DIR/pid" ;;
     log) cat "$DIR/log" ;;
-    *)
-      if declare -F server_word >/dev/null && server_word "$word" "$@"; then return; fi
-      echo "usage: $CONTROL start|kill|stop|restart|pause|resume|running|pid|log${SERVER_WORDS:+|$SERVER_WORDS}" >&2
-      echo "  kill is kill -9; the data stays, start brings it back. restart is kill and start." >&2
-      exit 2
-      ;;
+    *) server_word "$word" "$@" ;;
   esac
+}
+
+control_usage() {
+  echo "usage: $CONTROL start|kill|stop|restart|pause|resume|running|pid|log|$1" >&2
+  echo "  kill is kill -9; the data stays, start brings it back. restart is kill and start." >&2
+  exit 2
 }
 
 # control_script NAME SCRIPT: writes $RUN/NAME, the command by which tests steer the server of $RUN/NAME.d.

@@ -57,8 +57,8 @@ server_start() {
   wait_until 60 answers || die "$NAME did not answer on port $PORT within 60 s" "$DIR/log"
 }
 server_stop() { end "$DIR/pid" TERM 30; }
+server_kill() { end "$DIR/pid" KILL 10; }
 
-SERVER_WORDS='url|sql ARGUMENTS...'
 server_word() {
   case $1 in
     url) echo "mysql://gatehouse:gatehouse@127.0.0.1:$PORT/gatehouse" ;;
@@ -66,7 +66,7 @@ server_word() {
       shift
       sql "$@"
       ;;
-    *) return 1 ;;
+    *) control_usage 'url|sql ARGUMENTS...' ;;
   esac
 }
 

@@ -46,8 +46,19 @@ sql() {
   PGPASSWORD=gatehouse PGCONNECT_TIMEOUT=3 "$BIN/psql" -X -q -A -t -h 127.0.0.1 -p "$PORT" -U gatehouse gatehouse "$@" </dev/null
 }
 
+# What a killed postmaster leaves: its lock file, whose pid a slow init may still show as a zombie (then no new one
+# starts), and 56 bytes of shared memory that the file's 7th line names. Only when ours is certainly gone.
+clear_dead() {
+  local lock=$DIR/data/postmaster.pid
+  if [[ -f $lock ]] && gone "$DIR/pid"; then
+    ipcrm -m "$(awk 'NR == 7 { print $2 }' "$lock")" 2>/dev/null || true
+    rm -f "$lock"
+  fi
+}
+
 server_start() {
   cd "$DIR"
+  clear_dead
   spawn "$DIR/pid" "$DIR/log" setpriv --reuid=postgres --regid=postgres --init-groups \
     env LC_ALL=C.UTF-8 HOME="$DIR" "$BIN/postgres" -D "$DIR/data"
   wait_until 60 answers || die "$NAME did not answer on port $PORT within 60 s" "$DIR/log"
@@ -65,9 +76,9 @@ server_kill() {
   done
   end "$DIR/pid" KILL 10
   for child in "${children[@]}"; do end "$child" KILL 10; done
+  clear_dead
 }
 
-SERVER_WORDS='url|sql ARGUMENTS...'
 server_word() {
   case $1 in
     url) echo "postgres://gatehouse:gatehouse@127.0.0.1:$PORT/gatehouse" ;;
@@ -75,7 +86,7 @@ server_word() {
       shift
       sql "$@"
       ;;
-    *) return 1 ;;
+    *) control_usage 'url|sql ARGUMENTS...' ;;
   esac
 }
 

@@ -8,8 +8,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=common.sh
 source "$HERE/common.sh"
 CACHE=${GATEHOUSE_TEST_CACHE:-${HOME:-/root}/.cache/gatehouse-test}
-NAME=${!#} && [[ $1 == control ]] && NAME=$2
-[[ $1 == new ]] && NAME=$3
+case $1 in new) NAME=$3 ;; *) NAME=$2 ;; esac
 DIR=$RUN/$NAME.d
 
 new() {
@@ -80,8 +79,8 @@ server_start() {
   wait_until 90 answers || die "$NAME gave no AMQP answer on port $PORT within 90 s" "$DIR/log"
 }
 server_stop() { end "$DIR/pid" TERM 30; }
+server_kill() { end "$DIR/pid" KILL 10; }
 
-SERVER_WORDS='url|ctl ARGUMENTS...'
 server_word() {
   case $1 in
     url) echo "amqp://guest:guest@127.0.0.1:$PORT/%2f" ;;
@@ -90,7 +89,7 @@ server_word() {
       as_broker /usr/lib/rabbitmq/bin/rabbitmqctl "$@"
       ;;
     run-broker) as_broker /usr/lib/rabbitmq/bin/rabbitmq-server ;;
-    *) return 1 ;;
+    *) control_usage 'url|ctl ARGUMENTS...' ;;
   esac
 }
 

@@ -49,19 +49,14 @@ export GATEHOUSE_TEST_MYSQL_CTL='$RUN/mariadb'
 END
 }
 
-# The data goes with the run, so nothing is asked politely but PostgreSQL, which gives its shared memory back.
+# The data goes with the run, so nobody is asked politely. One that will not die does not keep the others alive.
 down() {
-  local dir name
+  local dir failed=0
   for dir in "$RUN"/*.d; do
-    [[ -d $dir ]] || continue
-    name=$(basename "$dir" .d)
-    if [[ $name == postgres ]]; then end "$dir/pid" QUIT 10; else end "$dir/pid" KILL 10; fi
+    [[ ! -x ${dir%.d} ]] || "${dir%.d}" kill || failed=1
   done
-  end "$RUN/epmd.pid" KILL 10
-  # What a killed PostgreSQL left of shared memory: its last pid file names it.
-  if [[ -f $RUN/postgres.d/data/postmaster.pid ]]; then
-    ipcrm -m "$(sed -n '7s/^ *[0-9]* *//p' "$RUN/postgres.d/data/postmaster.pid")" 2>/dev/null || true
-  fi
+  (end "$RUN/epmd.pid" KILL 10) || failed=1
+  ((failed == 0)) || die "not everything ended; what is left is in $RUN"
   rm -rf "$RUN"
 }
 
