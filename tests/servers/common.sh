@@ -15,11 +15,11 @@ die() {
   exit 1
 }
 
-# wait_until SECONDS COMMAND...: true as soon as COMMAND is, false after SECONDS.
+# wait_until SECONDS COMMAND...: true as soon as COMMAND is, false after SECONDS. COMMAND may die to give up early.
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift
-  until "$@" 2>/dev/null; do
+  until "$@"; do
     ((SECONDS < deadline)) || return 1
     sleep 0.1
   done

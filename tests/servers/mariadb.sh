@@ -45,7 +45,7 @@ END
 
 answers() {
   alive "$DIR/pid" || die "$NAME ended while starting" "$DIR/log"
-  [[ "$(sql -e 'select 1')" == 1 ]]
+  [[ "$(sql -e 'select 1' 2>/dev/null)" == 1 ]]
 }
 sql() {
   MYSQL_PWD=gatehouse mariadb --no-defaults --protocol=tcp -h 127.0.0.1 -P "$PORT" -u gatehouse -N -B \

@@ -40,7 +40,7 @@ END
 
 answers() {
   alive "$DIR/pid" || die "$NAME ended while starting" "$DIR/log"
-  [[ "$(sql -c 'select 1')" == 1 ]]
+  [[ "$(sql -c 'select 1' 2>/dev/null)" == 1 ]]
 }
 sql() {
   PGPASSWORD=gatehouse PGCONNECT_TIMEOUT=3 "$BIN/psql" -X -q -A -t -h 127.0.0.1 -p "$PORT" -U gatehouse gatehouse "$@" </dev/null

@@ -70,7 +70,7 @@ as_broker() {
 answers() {
   alive "$DIR/pid" || die "$NAME ended while starting" "$DIR/log"
   timeout 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT && printf 'AMQP\0\0\x09\x01' >&3 &&
-    IFS= read -r -N1 -t1 b <&3 && [[ \$b == \$'\x01' ]]"
+    IFS= read -r -N1 -t1 b <&3 && [[ \$b == \$'\x01' ]]" 2>/dev/null
 }
 
 server_start() {
