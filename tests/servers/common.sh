@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # What every script here shares: telling, waiting with a deadline, free ports, and processes that are known by their
 # pid file AND their start time, so that nothing is ever signalled that this run did not start. Sourced, never run.
 # Not here: anything that knows one server.

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # A MariaDB for tests (the MySQL protocol): a data folder of its own, loopback only, utf8mb4, every commit on disk.
 #   mariadb.sh new                   makes $RUN/mariadb.d and the control script $RUN/mariadb; starts nothing
 #   mariadb.sh control mariadb WORD

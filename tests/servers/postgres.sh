@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # A PostgreSQL for tests: a cluster of its own, loopback only, password logins, fsync on as in production.
 #   postgres.sh new                  makes $RUN/postgres.d and the control script $RUN/postgres; starts nothing
 #   postgres.sh control postgres WORD

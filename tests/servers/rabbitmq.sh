@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # One RabbitMQ broker for tests: 3.10 of this machine, or 4.0 out of the folder that install.sh unpacked, which it
 # enters with chroot in a mount namespace of its own (when the broker dies, its mounts are gone).
 #   rabbitmq.sh new 310|40 NAME      makes $RUN/NAME.d and the control script $RUN/NAME; starts nothing

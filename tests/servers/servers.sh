@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # All four servers of one test run, together: up, the environment that tells the tests where they are, and down.
 #   servers.sh up RUN      into the fresh folder RUN, in parallel; writes RUN/env (export lines)
 #   servers.sh down RUN    ends what RUN's pid files name and removes RUN
@@ -7,7 +8,6 @@ set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=common.sh
 source "$HERE/common.sh"
-CACHE=${GATEHOUSE_TEST_CACHE:-${HOME:-/root}/.cache/gatehouse-test}
 
 # Erlang's name service: ours, in the foreground, on a port of its own. Left to itself each node would start one and
 # leave it behind.
