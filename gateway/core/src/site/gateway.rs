@@ -45,6 +45,10 @@ pub struct GatewayFile {
     /// How long ids and finished deliveries are remembered, so that a repeat is recognised. Default `7d`, at least `1d`.
     #[serde(default)]
     pub remember: Option<Located<String>>,
+    /// The waits that a retry can take, shortest first; a wait is rounded down to one of them. All targets share these
+    /// queues. Default `[5s, 30s, 2m, 10m, 1h]`, 1 to 10 of them, each from 50ms to 6h.
+    #[serde(default)]
+    pub ladder: Option<Located<Vec<String>>>,
 }
 
 /// `tls:`.
@@ -137,6 +141,8 @@ pub struct Gateway {
     pub telemetry: Telemetry,
     /// How long ids are remembered.
     pub remember: Duration,
+    /// The waits that a retry can take.
+    pub ladder: Vec<Duration>,
 }
 
 /// Certificate and key files, relative to the site.
@@ -233,7 +239,20 @@ pub(super) fn check(files: &Files, problems: &mut Problems) -> Option<Gateway> {
         store,
         telemetry: telemetry(read.telemetry.unwrap_or_default(), file, problems),
         remember,
+        ladder: ladder(read.ladder.as_ref(), file, problems),
     })
+}
+
+fn ladder(read: Option<&Located<Vec<String>>>, file: &SourceFile, problems: &mut Problems) -> Vec<Duration> {
+    let Some(read) = read else { return [5, 30, 120, 600, 3600].map(Duration::from_secs).to_vec() };
+    let bounds = Duration::from_millis(50)..=Duration::from_secs(6 * 3600);
+    let waits: Vec<_> =
+        read.iter().filter_map(|wait| parse_duration(wait).filter(|wait| bounds.contains(wait))).collect();
+    if waits.len() != read.len() || !(1..=10).contains(&waits.len()) || !waits.is_sorted_by(|a, b| a < b) {
+        let expected = "expected 1 to 10 rising times from 50ms to 6h, such as `[5s, 30s, 2m]`";
+        problems.push(Problem::error("bad-value", file, read.span.clone(), expected));
+    }
+    waits
 }
 
 /// Every file of a site says `version: 1`.

@@ -1,0 +1,107 @@
+//! What people type. Output for people by default, `--json` for programs.
+//!
+//! Exit codes: 0 all is well; 1 it did not work (a test failed, a system cannot be reached); 2 the site or the command
+//! line is wrong.
+
+mod check;
+mod doctor;
+mod graph;
+mod letters;
+mod out;
+mod run;
+mod schema;
+mod test;
+mod trial;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A message-bus gateway: connects each system once, carries canonical messages between them, loses none.
+#[derive(Debug, Parser)]
+#[command(name = "gatehouse", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which site.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SiteArgs {
+    /// The site's folder.
+    #[arg(long, short, env = "GATEHOUSE_SITE", default_value = "routes", global = true)]
+    site: PathBuf,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until Ctrl-C or SIGTERM.
+    Run(#[command(flatten)] SiteArgs),
+    /// Check the site: every problem with its place and the smallest mend. Touches nothing outside the folder.
+    Check(#[command(flatten)] SiteArgs),
+    /// Run the site's own tests: the examples of its mappings and its route tests.
+    Test(#[command(flatten)] SiteArgs),
+    /// Show what a file would become, step by step. Nothing is sent.
+    Try {
+        /// The route it goes through.
+        route: String,
+        /// The file that would arrive: JSON or XML.
+        file: PathBuf,
+        #[command(flatten)]
+        site: SiteArgs,
+    },
+    /// Reach every system, the bus and the store, and say what is wrong and how to mend it.
+    Doctor(#[command(flatten)] SiteArgs),
+    /// Print the JSON Schema of a kind of file, for editors.
+    Schema {
+        /// `gateway`, `routes`, `mapping`, `tests`, or an adapter's name for its system files. Without it: the kinds.
+        kind: Option<String>,
+    },
+    /// Draw the routes.
+    Graph {
+        /// `mermaid` or `dot`.
+        #[arg(long, default_value = "mermaid")]
+        format: graph::Format,
+        #[command(flatten)]
+        site: SiteArgs,
+    },
+    /// List, show, replay, edit, discard or export dead letters of a running gateway.
+    Letters {
+        #[command(subcommand)]
+        verb: letters::Verb,
+        #[command(flatten)]
+        site: SiteArgs,
+        #[command(flatten)]
+        desk: letters::DeskArgs,
+    },
+    /// Tell the whole story with stand-in systems: nothing to install.
+    Demo(crate::demo::DemoArgs),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return out::failed(&anyhow::anyhow!("the runtime cannot start: {error}")),
+    };
+    let outcome = match cli.command {
+        Command::Run(site) => runtime.block_on(run::run(&site)),
+        Command::Check(site) => check::run(&site),
+        Command::Test(site) => test::run(&site),
+        Command::Try { route, file, site } => trial::run(&route, &file, &site),
+        Command::Doctor(site) => runtime.block_on(doctor::run(&site)),
+        Command::Schema { kind } => schema::run(kind.as_deref()),
+        Command::Graph { format, site } => graph::run(format, &site),
+        Command::Letters { verb, site, desk } => runtime.block_on(letters::run(verb, &site, &desk)),
+        Command::Demo(args) => runtime.block_on(crate::demo::run(args)),
+    };
+    // A task that hangs must not keep the process: what matters has been stopped in order by now.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome.unwrap_or_else(|error| out::failed(&error))
+}

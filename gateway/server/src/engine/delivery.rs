@@ -1,0 +1,307 @@
+//! One attempt at one delivery: recognise, shape, pace, deliver under a deadline, settle. The path on which a message
+//! could be lost or doubled; each step says why it is where it is.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use gatehouse_bus::{Delivered, Parcel, SettleError, Settlement};
+use gatehouse_core::adapter::{Call, Reply};
+use gatehouse_core::fault::{Code, Fault, Verdict};
+use gatehouse_core::limits::BodyLimits;
+use gatehouse_core::message::Message;
+use gatehouse_core::site::{Route, Target, outbound_body};
+use gatehouse_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::crash;
+use super::headers;
+use super::ledger::Ledger;
+use super::metrics::TargetMetrics;
+use super::system::{Places, SystemRuntime};
+use super::trace::{Kind, Tracer};
+
+/// The longest wait that a target can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// The longest that a delivery with order is held between two attempts; RabbitMQ takes back what is held for 30 minutes.
+const MAX_HELD: Duration = Duration::from_secs(600);
+
+/// What was on the bus is ours and was capped when it came in; this only guards against a foreign parcel.
+const BUS_LIMITS: BodyLimits =
+    BodyLimits { bytes: 64 << 20, depth: 128, keys: 100_000, nodes: 10_000_000, text: 64 << 20 };
+
+/// Carries deliveries to one target.
+pub struct Carrier {
+    /// The route.
+    pub route: Arc<Route>,
+    /// The target.
+    pub target: Arc<Target>,
+    /// Its system.
+    pub system: Arc<SystemRuntime>,
+    /// What is known to be done.
+    pub ledger: Ledger,
+    /// Where replayed letters are resolved.
+    pub store: Arc<dyn Store>,
+    /// What it counts.
+    pub metrics: TargetMetrics,
+    /// Who makes the attempt.
+    pub instance: Arc<str>,
+    /// Where its spans go.
+    pub tracer: Tracer,
+}
+
+/// How a delivery with order ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordered {
+    /// Settled: the next of its key may go.
+    Settled,
+    /// Given back to the queue: everything behind it must go back too.
+    GivenBack,
+}
+
+/// What one attempt came to.
+enum Attempted {
+    /// The target took it, now or before.
+    Done(Option<Reply>),
+    /// It did not.
+    Failed(Fault),
+}
+
+impl Carrier {
+    /// Waits for a place at the target.
+    pub async fn place(&self) -> Option<Places> {
+        let endpoint = self.system.endpoint(&self.target.endpoint)?;
+        self.system.place(endpoint).await
+    }
+
+    /// Asks the system whether it is there, on behalf of its circuit.
+    pub async fn probe(&self) {
+        let outbound = self.system.outbound().await;
+        let limit = self.system.system.limits().timeout;
+        match tokio::time::timeout(limit, outbound.probe()).await {
+            Ok(Ok(_)) => self.system.circuit.succeeded(),
+            Ok(Err(_)) | Err(_) => self.system.circuit.failed(),
+        }
+    }
+
+    /// The value that orders a parcel among its target's; parcels without one are ordered among themselves.
+    pub fn order_key(&self, parcel: &Parcel) -> String {
+        let Some(path) = &self.target.order_by else { return String::new() };
+        let body = gatehouse_core::json::decode(&parcel.body, &BUS_LIMITS).ok();
+        body.and_then(|body| path.find(&body).and_then(gatehouse_core::Value::to_plain_text)).unwrap_or_default()
+    }
+
+    /// One attempt, then settled: done, on the retry ladder, or dead.
+    pub async fn carry(self: Arc<Self>, delivered: Delivered) {
+        let Delivered { parcel, redelivered, settlement } = delivered;
+        let number = headers::attempt(&parcel);
+        let outcome = self.attempt(&parcel, redelivered, number).await;
+        let settled = if self.route.request {
+            self.settle_request(outcome, settlement).await
+        } else {
+            match outcome {
+                Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
+                Attempted::Failed(fault) => self.settle_failed(parcel, number, &fault, settlement).await,
+            }
+        };
+        if settled.is_err() {
+            self.metrics.unsettled.inc();
+        }
+    }
+
+    /// Attempts until the delivery is done or dead, holding it meanwhile so that nothing of its key overtakes it.
+    pub async fn carry_in_order(self: Arc<Self>, delivered: Delivered, halt: CancellationToken) -> Ordered {
+        let Delivered { mut parcel, redelivered, settlement } = delivered;
+        let held = Instant::now();
+        let mut number = headers::attempt(&parcel);
+        let mut again = redelivered;
+        loop {
+            let place =
+                tokio::select! { place = self.place() => place, () = halt.cancelled() => return Ordered::GivenBack };
+            let outcome = self.attempt(&parcel, again, number).await;
+            drop(place);
+            again = true;
+            let settled = match outcome {
+                Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
+                Attempted::Failed(fault) => match self.wait_after(number, &fault) {
+                    Some(wait) => {
+                        self.metrics.retried.inc();
+                        headers::record_attempt(&mut parcel, number, &fault, &self.instance);
+                        number += 1;
+                        parcel.headers.insert(headers::ATTEMPT.to_owned(), number.to_string());
+                        if held.elapsed() + wait > MAX_HELD {
+                            return Ordered::GivenBack;
+                        }
+                        tokio::select! { () = tokio::time::sleep(wait) => continue, () = halt.cancelled() => return Ordered::GivenBack }
+                    }
+                    None => self.settle_failed(parcel, number, &fault, settlement).await,
+                },
+            };
+            if settled.is_err() {
+                self.metrics.unsettled.inc();
+                return Ordered::GivenBack;
+            }
+            return Ordered::Settled;
+        }
+    }
+
+    /// Everything up to the target's answer. Counts for the circuit; settles nothing.
+    async fn attempt(&self, parcel: &Parcel, redelivered: bool, number: u32) -> Attempted {
+        let delivery_id = parcel.header(headers::DELIVERY).unwrap_or(&parcel.id);
+        // What may have reached its target before is looked up before it is sent again.
+        if redelivered || number > 1 || parcel.header(headers::REPLAY).is_some() {
+            match self.ledger.is_done(delivery_id).await {
+                Ok(true) => {
+                    self.metrics.recognised.inc();
+                    return Attempted::Done(None);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    return Attempted::Failed(
+                        Fault::new(Code::Unavailable, "the store cannot be asked whether it was delivered before")
+                            .private(error.to_string()),
+                    );
+                }
+            }
+        }
+        let message = match headers::message(parcel, &BUS_LIMITS) {
+            Ok(message) => message,
+            Err(reason) => {
+                return Attempted::Failed(Fault::new(Code::Malformed, format!("this is no message of ours: {reason}")));
+            }
+        };
+        crash::point("k5");
+        let span = self.tracer.start(Kind::Client, &self.target.name, message.traceparent.as_deref());
+        let traceparent = span.as_ref().map(super::trace::Span::traceparent).or_else(|| message.traceparent.clone());
+        let attempt = self.deliver(&message, delivery_id, number, traceparent.as_deref());
+        // A panic in an adapter or a mapping must not take the delivery with it: it becomes a dead letter.
+        let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
+            Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt")
+                .verdict(Verdict::Reject))
+        });
+        if let Some(span) = span {
+            span.end(outcome.as_ref().err());
+        }
+        match outcome {
+            Ok(reply) => {
+                self.system.circuit.succeeded();
+                crash::point("k8");
+                self.ledger.record_done(delivery_id).await;
+                crash::point("k9");
+                Attempted::Done(Some(reply))
+            }
+            Err(fault) => {
+                match (fault.code, fault.verdict) {
+                    (_, Verdict::Hold) => self.system.circuit.hold(),
+                    // A business no, or a message that cannot be shaped: the system itself is well.
+                    (Code::Refused, Verdict::Reject) => self.system.circuit.succeeded(),
+                    (_, Verdict::Reject) => {}
+                    (_, Verdict::Retry | Verdict::RetryAfter(_)) => self.system.circuit.failed(),
+                }
+                Attempted::Failed(fault)
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        message: &Message,
+        delivery_id: &str,
+        number: u32,
+        traceparent: Option<&str>,
+    ) -> Result<Reply, Fault> {
+        let body = outbound_body(&self.target, &message.data)?;
+        let outbound = self.system.outbound().await;
+        let Some(endpoint) = self.system.endpoint(&self.target.endpoint) else {
+            return Err(Fault::new(
+                Code::Misconfigured,
+                format!("there is no endpoint `{}` any more", self.target.name),
+            ));
+        };
+        self.system.pace(endpoint).await;
+        let deadline = endpoint.limits.timeout;
+        let call = Call {
+            endpoint: &self.target.endpoint,
+            body: &body,
+            message,
+            delivery_id,
+            attempt: number,
+            traceparent,
+            deadline,
+        };
+        let started = Instant::now();
+        self.metrics.in_flight.inc();
+        crash::point("k6");
+        let answer = tokio::time::timeout(deadline, outbound.deliver(call)).await;
+        crash::point("k7");
+        self.metrics.in_flight.dec();
+        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        answer.unwrap_or_else(|_| {
+            Err(Fault::new(
+                Code::Deadline,
+                format!("no answer within {} s; it may have happened", deadline.as_secs_f32()),
+            ))
+        })
+    }
+
+    /// How long to wait for the next attempt; `None` where there is none.
+    fn wait_after(&self, number: u32, fault: &Fault) -> Option<Duration> {
+        let wait = self.target.retry.wait_after(number)?;
+        match fault.verdict {
+            Verdict::Retry => Some(wait.mul_f64(rand::random_range(0.8..1.2))),
+            Verdict::RetryAfter(asked) => Some(asked.min(MAX_RETRY_AFTER)),
+            Verdict::Reject | Verdict::Hold => None,
+        }
+    }
+
+    async fn settle_done(&self, parcel: &Parcel, settlement: Settlement) -> Result<(), SettleError> {
+        if parcel.header(headers::REPLAY).is_some() {
+            let delivery_id = parcel.header(headers::DELIVERY).unwrap_or(&parcel.id);
+            if let Err(error) = self.store.resolve(delivery_id).await {
+                // Not settled: it comes again, is recognised, and the letter is resolved then.
+                return Err(SettleError(error.to_string()));
+            }
+        }
+        settlement.done().await?;
+        crash::point("k10");
+        self.metrics.delivered.inc();
+        Ok(())
+    }
+
+    async fn settle_failed(
+        &self,
+        mut parcel: Parcel,
+        number: u32,
+        fault: &Fault,
+        settlement: Settlement,
+    ) -> Result<(), SettleError> {
+        headers::record_attempt(&mut parcel, number, fault, &self.instance);
+        match self.wait_after(number, fault) {
+            Some(wait) => {
+                parcel.headers.insert(headers::ATTEMPT.to_owned(), (number + 1).to_string());
+                settlement.retry(parcel, wait).await?;
+                self.metrics.retried.inc();
+            }
+            None => {
+                headers::record_death(&mut parcel, fault);
+                settlement.dead(parcel).await?;
+                self.metrics.dead.inc();
+            }
+        }
+        Ok(())
+    }
+
+    /// A caller waits: the one attempt's outcome goes back, whatever it is.
+    async fn settle_request(&self, outcome: Attempted, settlement: Settlement) -> Result<(), SettleError> {
+        let answer = match &outcome {
+            Attempted::Done(reply) => {
+                self.metrics.delivered.inc();
+                headers::answer(Ok(reply.as_ref().map_or(&gatehouse_core::Value::Null, |reply| &reply.body)))
+            }
+            Attempted::Failed(fault) => headers::answer(Err(fault)),
+        };
+        settlement.reply(answer).await
+    }
+}

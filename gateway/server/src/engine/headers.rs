@@ -1,0 +1,222 @@
+//! What a delivery carries beside its body: the message's attributes, where it goes, how often it was tried and why it
+//! died. The names stand in `docs/rabbitmq.md`; all begin with `gatehouse-`.
+
+use gatehouse_bus::Parcel;
+use gatehouse_core::fault::Fault;
+use gatehouse_core::message::{DATA_CONTENT_TYPE, Message};
+use gatehouse_core::{Value, json, limits::BodyLimits};
+use gatehouse_store::{Attempt, NewLetter};
+
+/// The route's name.
+pub const ROUTE: &str = "gatehouse-route";
+/// `system/endpoint` that should receive it.
+pub const TARGET: &str = "gatehouse-target";
+/// Stable over every attempt and replay.
+pub const DELIVERY: &str = "gatehouse-delivery-id";
+/// The attempt that comes next, from 1.
+pub const ATTEMPT: &str = "gatehouse-attempt";
+/// The failed attempts so far, JSON, oldest first, cut to [`MAX_HISTORY`].
+pub const HISTORY: &str = "gatehouse-attempts";
+/// The letter that is being replayed.
+pub const REPLAY: &str = "gatehouse-replay-of";
+/// Why it died, in a word.
+pub const CAUSE: &str = "gatehouse-error-code";
+/// What counts as the same cause.
+pub const FINGERPRINT: &str = "gatehouse-error-fingerprint";
+/// On an answer to a request: the fault's code, absent where all went well.
+pub const FAULT: &str = "gatehouse-fault";
+/// On an answer to a request: the fault's public text.
+pub const FAULT_TEXT: &str = "gatehouse-fault-text";
+
+/// The most bytes of history a parcel carries; older exchanges are left out first.
+pub const MAX_HISTORY: usize = 20 * 1024;
+
+/// The most of each side of an exchange that travels with a parcel, in bytes.
+const MAX_EXCERPT: usize = 2 * 1024;
+
+/// A message on its way to one target.
+#[must_use]
+pub fn parcel(message: &Message, body: bytes::Bytes, route: &str, target: &str, delivery_id: &str) -> Parcel {
+    let mut parcel = Parcel {
+        id: delivery_id.to_owned(),
+        content_type: DATA_CONTENT_TYPE.to_owned(),
+        headers: message.to_headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        body,
+    };
+    for (name, value) in [(ROUTE, route), (TARGET, target), (DELIVERY, delivery_id)] {
+        parcel.headers.insert(name.to_owned(), value.to_owned());
+    }
+    parcel
+}
+
+/// The message that a parcel carries.
+///
+/// # Errors
+/// What is missing or cannot be read: such a parcel was not made by a gateway, or was changed.
+pub fn message(parcel: &Parcel, limits: &BodyLimits) -> Result<Message, String> {
+    let data = json::decode(&parcel.body, limits).map_err(|error| format!("its body is no JSON: {error}"))?;
+    Message::from_headers(|name| parcel.header(name), data)
+        .map_err(|name| format!("its header `{name}` is missing or unreadable"))
+}
+
+/// The attempt that a parcel is on, from 1.
+#[must_use]
+pub fn attempt(parcel: &Parcel) -> u32 {
+    parcel.header(ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// The failed attempts that a parcel remembers.
+#[must_use]
+pub fn history(parcel: &Parcel) -> Vec<Attempt> {
+    parcel.header(HISTORY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Writes one more failed attempt on a parcel.
+pub fn record_attempt(parcel: &mut Parcel, number: u32, fault: &Fault, instance: &str) {
+    let mut attempts = history(parcel);
+    let exchange = fault.exchange.as_deref().cloned().unwrap_or_default();
+    let cut = |text: Option<String>| text.map(|text| cut(&text, MAX_EXCERPT));
+    attempts.push(Attempt {
+        number,
+        at: jiff::Timestamp::now(),
+        instance: instance.to_owned(),
+        code: fault.code.as_str().to_owned(),
+        text: explain(fault),
+        sent: cut(exchange.sent),
+        answered: cut(exchange.answered),
+    });
+    let mut text = serde_json::to_string(&attempts).unwrap_or_default();
+    // The newest attempt tells most: older ones lose their exchanges first, then themselves.
+    for index in 0..attempts.len().saturating_sub(1) {
+        if text.len() <= MAX_HISTORY {
+            break;
+        }
+        attempts[index].sent = None;
+        attempts[index].answered = None;
+        text = serde_json::to_string(&attempts).unwrap_or_default();
+    }
+    while text.len() > MAX_HISTORY && attempts.len() > 1 {
+        attempts.remove(0);
+        text = serde_json::to_string(&attempts).unwrap_or_default();
+    }
+    parcel.headers.insert(HISTORY.to_owned(), text);
+}
+
+/// Writes on a parcel why it died.
+pub fn record_death(parcel: &mut Parcel, fault: &Fault) {
+    parcel.headers.insert(CAUSE.to_owned(), fault.code.as_str().to_owned());
+    parcel.headers.insert(FINGERPRINT.to_owned(), fault.fingerprint());
+}
+
+/// Takes off a parcel what earlier attempts wrote, for a replay.
+pub fn forget_attempts(headers: &mut std::collections::BTreeMap<String, String>) {
+    for name in [ATTEMPT, HISTORY, CAUSE, FINGERPRINT] {
+        headers.remove(name);
+    }
+    // What a broker wrote when it dead-lettered.
+    headers.retain(|name, _| !name.starts_with("x-") && !name.starts_with("gatehouse-death"));
+}
+
+/// The letter that a dead parcel becomes. Never fails: what cannot be read is stored as it is.
+#[must_use]
+pub fn letter(parcel: &Parcel, queue_cause: &str, instance: &str) -> NewLetter {
+    let text = |name: &str| parcel.header(name).map(str::to_owned);
+    let mut attempts = history(parcel);
+    let cause = text(CAUSE).or_else(|| text("gatehouse-death-reason")).unwrap_or_else(|| queue_cause.to_owned());
+    if attempts.is_empty() {
+        attempts.push(Attempt {
+            number: 1,
+            at: jiff::Timestamp::now(),
+            instance: instance.to_owned(),
+            code: cause.clone(),
+            text: match cause.as_str() {
+                "unroutable" => "no queue wanted it: a binding or a queue of the bus was removed".to_owned(),
+                "delivery_limit" => {
+                    "it was handed out too often without an answer; possibly only a bystander of crashes".to_owned()
+                }
+                other => format!("the bus gave it up: {other}"),
+            },
+            sent: None,
+            answered: None,
+        });
+    }
+    let message_id = text("cloudEvents:id").unwrap_or_else(|| parcel.id.clone());
+    let fallback = || if parcel.id.is_empty() { uuid::Uuid::now_v7().to_string() } else { parcel.id.clone() };
+    NewLetter {
+        delivery_id: text(DELIVERY).unwrap_or_else(fallback),
+        message_id,
+        route: text(ROUTE),
+        target: text(TARGET),
+        source: text("cloudEvents:source").unwrap_or_else(|| "unknown".to_owned()),
+        kind: text("cloudEvents:type"),
+        key: text("cloudEvents:key"),
+        fingerprint: text(FINGERPRINT).unwrap_or_else(|| cause.clone()),
+        cause,
+        attempts,
+        headers: parcel.headers.clone(),
+        body: parcel.body.clone(),
+        content_type: parcel.content_type.clone(),
+    }
+}
+
+/// The answer to a request.
+#[must_use]
+pub fn answer(outcome: Result<&Value, &Fault>) -> Parcel {
+    let mut parcel = Parcel { content_type: DATA_CONTENT_TYPE.to_owned(), ..Parcel::default() };
+    match outcome {
+        Ok(body) => parcel.body = json::encode(body).into(),
+        Err(fault) => {
+            parcel.headers.insert(FAULT.to_owned(), fault.code.as_str().to_owned());
+            parcel.headers.insert(FAULT_TEXT.to_owned(), cut(&fault.public, 1024));
+        }
+    }
+    parcel
+}
+
+/// A fault as support staff read it: everything but the payload.
+fn explain(fault: &Fault) -> String {
+    let mut text = fault.public.clone();
+    for violation in fault.violations.iter().take(10) {
+        text.push_str(&format!("; {}: {}", violation.pointer, violation.message));
+    }
+    if let Some(private) = &fault.private {
+        text.push_str(&format!(" ({private})"));
+    }
+    cut(&text, 1024)
+}
+
+/// At most `max` bytes of a text, ending at a character.
+fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(max)])
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_core::fault::{Code, Exchange};
+
+    use super::*;
+
+    #[test]
+    fn history_stays_within_its_limit_and_keeps_the_newest() {
+        let mut parcel = Parcel::default();
+        for number in 1..=100 {
+            let exchange = Exchange { sent: Some("给".repeat(5000)), answered: Some("x".repeat(5000)) };
+            record_attempt(&mut parcel, number, &Fault::new(Code::Deadline, "too slow").exchange(exchange), "gw");
+        }
+        assert!(parcel.header(HISTORY).unwrap().len() <= MAX_HISTORY);
+        let history = history(&parcel);
+        assert_eq!(history.last().unwrap().number, 100);
+        assert!(history.last().unwrap().sent.is_some());
+    }
+
+    #[test]
+    fn a_parcel_that_nobody_can_read_still_becomes_a_letter() {
+        let parcel = Parcel { id: "p1".to_owned(), body: bytes::Bytes::from_static(b"\xff\x00"), ..Parcel::default() };
+        let letter = letter(&parcel, "unroutable", "gw");
+        assert_eq!((letter.delivery_id.as_str(), letter.cause.as_str()), ("p1", "unroutable"));
+        assert_eq!(letter.body.as_ref(), b"\xff\x00");
+    }
+}

@@ -1,0 +1,342 @@
+//! Takes arrivals in: rate, id, mapping, type, routes, one confirmed publish a target. Only then is there a receipt.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use gatehouse_bus::{Bus, Health, Parcel, PublishError, RequestError};
+use gatehouse_core::adapter::{Admission, Arrival, Intake, Outcome, Receipt};
+use gatehouse_core::fault::{Code, Fault, Verdict};
+use gatehouse_core::limits::BodyLimits;
+use gatehouse_core::message::{Message, delivery_id};
+use gatehouse_core::site::{Planned, Route, Site, Unrouted};
+use gatehouse_core::{Value, json};
+use tokio::sync::watch;
+
+use super::crash;
+use super::headers;
+use super::ledger::{Accepting, Claim, Ledger};
+use super::metrics::{Metrics, TargetMetrics};
+use super::system::SystemRuntime;
+use super::trace::{Kind, Tracer};
+
+/// How long a confirm may take before the outcome is called unknown.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a caller is told to wait while the bus cannot take anything.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The engine's intake.
+pub struct Desk {
+    bus: Arc<dyn Bus>,
+    health: watch::Receiver<Health>,
+    ledger: Ledger,
+    metrics: Arc<Metrics>,
+    tracer: Tracer,
+    endpoints: HashMap<String, Entrance>,
+}
+
+/// One inbound endpoint and the routes that it feeds.
+struct Entrance {
+    name: Arc<str>,
+    system: Arc<SystemRuntime>,
+    endpoint: String,
+    routes: Vec<Lane>,
+    seconds: prometheus::Histogram,
+}
+
+/// A route with the handles of its targets' numbers, in their order.
+struct Lane {
+    route: Arc<Route>,
+    metrics: Vec<TargetMetrics>,
+}
+
+impl Desk {
+    /// For a checked site.
+    #[must_use]
+    pub fn new(
+        site: &Site,
+        systems: &HashMap<String, Arc<SystemRuntime>>,
+        bus: Arc<dyn Bus>,
+        ledger: Ledger,
+        metrics: Arc<Metrics>,
+        tracer: Tracer,
+    ) -> Self {
+        let mut endpoints = HashMap::new();
+        for system in systems.values() {
+            for endpoint in system.system.endpoints() {
+                let name = format!("{}/{}", system.system.name(), endpoint.name);
+                let lane = |route: &Arc<Route>| Lane {
+                    metrics: route.targets.iter().map(|target| metrics.target(&route.name, &target.name)).collect(),
+                    route: route.clone(),
+                };
+                let entrance = Entrance {
+                    name: name.as_str().into(),
+                    system: system.clone(),
+                    endpoint: endpoint.name.clone(),
+                    routes: site.routes_from(&name).map(lane).collect(),
+                    seconds: metrics.accept_seconds(&name),
+                };
+                endpoints.insert(name, entrance);
+            }
+        }
+        Self { health: bus.health(), bus, ledger, metrics, tracer, endpoints }
+    }
+
+    fn entrance(&self, endpoint: &str) -> Result<&Entrance, Fault> {
+        let entrance = self.endpoints.get(endpoint).filter(|entrance| !entrance.routes.is_empty());
+        entrance.ok_or_else(|| Fault::new(Code::NotFound, format!("no route takes messages from `{endpoint}`")))
+    }
+
+    async fn take(&self, entrance: &Entrance, mut arrival: Arrival) -> Result<Receipt, Fault> {
+        let chosen = arrival.id.take();
+        let id = match chosen {
+            Some(ref id) => check_id(id)?.to_owned(),
+            None => uuid::Uuid::now_v7().to_string(),
+        };
+        self.take_with_id(entrance, arrival, &id, chosen.is_some()).await.map_err(|fault| fault.about(id))
+    }
+
+    async fn take_with_id(
+        &self,
+        entrance: &Entrance,
+        arrival: Arrival,
+        id: &str,
+        chosen: bool,
+    ) -> Result<Receipt, Fault> {
+        let receipt = |outcome, reply| Receipt { message_id: id.to_owned(), outcome, reply };
+        let mut accepting: Option<Accepting> = None;
+        let waits = entrance.routes.iter().any(|lane| lane.route.request);
+        if chosen && !waits {
+            match self.ledger.claim(&entrance.name, id, &arrival.original).await? {
+                Claim::New(claim) => accepting = Some(claim),
+                Claim::Repeated => return Ok(receipt(Outcome::Repeated, None)),
+            }
+        }
+        // Every route judges it before anything is sent: an arrival is taken whole or not at all.
+        let mut planned = Vec::with_capacity(entrance.routes.len());
+        for lane in &entrance.routes {
+            let plan = lane.route.plan(&arrival.body, &arrival.meta)?;
+            if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
+                return Err(Fault::new(
+                    Code::Unrouted,
+                    format!("no target of route `{}` wants this message", lane.route.name),
+                ));
+            }
+            planned.push((lane, plan));
+        }
+        crash::point("k1");
+        if let Some((lane, plan)) = planned.iter().find(|(lane, _)| lane.route.request) {
+            let reply = self.ask(entrance, lane, plan, id, arrival.traceparent).await?;
+            return Ok(receipt(Outcome::Accepted, Some(reply)));
+        }
+        let mut publishes = Vec::new();
+        for (lane, plan) in &planned {
+            self.outgoing(entrance, lane, plan, id, arrival.traceparent.as_deref(), &mut publishes);
+        }
+        let outcome = if publishes.is_empty() { Outcome::Dropped } else { Outcome::Accepted };
+        self.publish(publishes).await?;
+        crash::point("k3");
+        if let Some(accepting) = accepting {
+            accepting.accepted().await;
+        }
+        Ok(receipt(outcome, None))
+    }
+
+    /// The parcels that a planned message becomes.
+    fn outgoing<'a>(
+        &self,
+        entrance: &Entrance,
+        lane: &'a Lane,
+        plan: &Planned,
+        id: &str,
+        traceparent: Option<&str>,
+        publishes: &mut Vec<(String, Parcel, Option<&'a TargetMetrics>)>,
+    ) {
+        let body: Bytes = json::encode(&plan.body).into();
+        let message = message(entrance, lane, plan, id, traceparent);
+        let parcel = |target: &str| {
+            let delivery = delivery_id(id, &entrance.name, &lane.route.name, target, 0);
+            headers::parcel(&message, body.clone(), &lane.route.name, target, &delivery)
+        };
+        if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Dead {
+            let mut parcel = parcel("");
+            parcel.headers.remove(headers::TARGET);
+            let fault = Fault::new(Code::Unrouted, "no target of the route wants this message");
+            headers::record_death(&mut parcel, &fault);
+            publishes.push((gatehouse_bus::DEAD.to_owned(), parcel, None));
+        }
+        for target in &plan.targets {
+            let index = lane.route.targets.iter().position(|other| other.name == target.name);
+            let metrics = index.and_then(|index| lane.metrics.get(index));
+            publishes.push((target.queue.clone(), parcel(&target.name), metrics));
+        }
+    }
+
+    async fn publish(&self, publishes: Vec<(String, Parcel, Option<&TargetMetrics>)>) -> Result<(), Fault> {
+        let confirms = publishes.into_iter().map(async |(queue, parcel, metrics)| {
+            let outcome = self.bus.publish(&queue, parcel, PUBLISH_DEADLINE).await;
+            if let (Ok(()), Some(metrics)) = (&outcome, metrics) {
+                metrics.published.inc();
+            }
+            outcome
+        });
+        let outcomes = join_all(confirms).await;
+        crash::point("k2");
+        // The worst outcome speaks for all: a repeat with the same id sends the same delivery ids.
+        let worst =
+            outcomes.into_iter().filter_map(Result::err).max_by_key(|error| matches!(error, PublishError::Unknown(_)));
+        match worst {
+            None => Ok(()),
+            Some(PublishError::Unknown(reason)) => {
+                Err(Fault::new(Code::Unknown, "it may have been accepted: send it again with this message id")
+                    .private(reason)
+                    .verdict(Verdict::RetryAfter(RETRY_AFTER)))
+            }
+            Some(PublishError::Refused(reason) | PublishError::Unavailable(reason)) => {
+                Err(unavailable("the bus cannot take it now").private(reason))
+            }
+        }
+    }
+
+    /// A request-reply route: asks the one target and waits.
+    async fn ask(
+        &self,
+        entrance: &Entrance,
+        lane: &Lane,
+        plan: &Planned,
+        id: &str,
+        traceparent: Option<String>,
+    ) -> Result<Value, Fault> {
+        let Some(target) = plan.targets.first() else {
+            return Err(Fault::new(
+                Code::Unrouted,
+                format!("the target of route `{}` does not want this message", lane.route.name),
+            ));
+        };
+        let body: Bytes = json::encode(&plan.body).into();
+        let message = message(entrance, lane, plan, id, traceparent.as_deref());
+        let delivery = delivery_id(id, &entrance.name, &lane.route.name, &target.name, 0);
+        let parcel = headers::parcel(&message, body, &lane.route.name, &target.name, &delivery);
+        let deadline = entrance
+            .system
+            .endpoint(&entrance.endpoint)
+            .map_or(Duration::from_secs(30), |endpoint| endpoint.limits.timeout);
+        let answer = self.bus.request(&target.queue, parcel, deadline).await.map_err(|error| match error {
+            RequestError::Unavailable(reason) => unavailable("nobody can answer now").private(reason),
+            RequestError::Deadline => Fault::new(Code::Deadline, "no answer came in time; it may still be worked on"),
+        })?;
+        if let Some(code) = answer.header(headers::FAULT) {
+            let text = answer.header(headers::FAULT_TEXT).unwrap_or("the target refused it");
+            return Err(Fault::new(answer_code(code), text));
+        }
+        let reply =
+            json::decode(&answer.body, &BodyLimits { bytes: 64 << 20, ..BodyLimits::default() }).map_err(|error| {
+                Fault::new(Code::Internal, "the answer was damaged on its way").private(error.to_string())
+            })?;
+        match &lane.route.reply {
+            None => Ok(reply),
+            Some(map) => map.apply(&reply, &gatehouse_core::expr::Scope::new()).map_err(|violations| {
+                Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name()))
+                    .violations(violations)
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Intake for Desk {
+    fn admit(&self, endpoint: &str) -> Result<Admission, Fault> {
+        let entrance = self.entrance(endpoint)?;
+        let runtime = entrance.system.endpoint(&entrance.endpoint);
+        let runtime =
+            runtime.ok_or_else(|| Fault::new(Code::NotFound, format!("there is no endpoint `{endpoint}`")))?;
+        if let Health::Ready = &*self.health.borrow() {
+        } else {
+            self.metrics.received(endpoint, Code::Unavailable.as_str());
+            return Err(unavailable("the bus cannot take messages now"));
+        }
+        match entrance.system.admit(runtime) {
+            Ok(remaining) => Ok(Admission { endpoint: entrance.name.clone(), limits: runtime.limits, remaining }),
+            Err(wait) => {
+                self.metrics.received(endpoint, Code::Throttled.as_str());
+                Err(Fault::new(Code::Throttled, "over the rate that this system may send")
+                    .verdict(Verdict::RetryAfter(wait)))
+            }
+        }
+    }
+
+    async fn accept(&self, admission: Admission, mut arrival: Arrival) -> Result<Receipt, Fault> {
+        let started = Instant::now();
+        let entrance = self.entrance(&admission.endpoint)?;
+        let span = self.tracer.start(Kind::Server, &admission.endpoint, arrival.traceparent.as_deref());
+        if let Some(span) = &span {
+            arrival.traceparent = Some(span.traceparent());
+        }
+        let runtime = entrance.system.endpoint(&entrance.endpoint);
+        let _place = match runtime {
+            Some(runtime) => entrance.system.place(runtime).await,
+            None => None,
+        };
+        let outcome = self.take(entrance, arrival).await;
+        entrance.seconds.observe(started.elapsed().as_secs_f64());
+        let word = match &outcome {
+            Ok(receipt) => match receipt.outcome {
+                Outcome::Accepted => "accepted",
+                Outcome::Repeated => "repeated",
+                Outcome::Dropped => "dropped",
+            },
+            Err(fault) => fault.code.as_str(),
+        };
+        self.metrics.received(&admission.endpoint, word);
+        if let Some(span) = span {
+            span.end(outcome.as_ref().err());
+        }
+        outcome
+    }
+}
+
+fn message(entrance: &Entrance, lane: &Lane, plan: &Planned, id: &str, traceparent: Option<&str>) -> Message {
+    Message {
+        id: id.to_owned(),
+        source: entrance.name.to_string(),
+        kind: lane.route.kind.name().to_owned(),
+        subject: None,
+        time: jiff::Timestamp::now(),
+        data_schema: lane.route.kind.data_schema().map(str::to_owned),
+        key: plan.key.clone(),
+        correlation: Some(id.to_owned()),
+        causation: None,
+        traceparent: traceparent.map(str::to_owned),
+        data: Value::Null,
+    }
+}
+
+/// An id that a caller chose: 1 to 255 visible ASCII characters, as HTTP's `Idempotency-Key` and AMQP's `message-id` carry.
+fn check_id(id: &str) -> Result<&str, Fault> {
+    if (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(id);
+    }
+    Err(Fault::new(Code::Malformed, "a message id has 1 to 255 visible ASCII characters and no spaces"))
+}
+
+fn unavailable(text: &str) -> Fault {
+    Fault::new(Code::Unavailable, text).verdict(Verdict::RetryAfter(RETRY_AFTER))
+}
+
+/// The code of a fault that came back over the bus.
+fn answer_code(word: &str) -> Code {
+    let known = [
+        Code::Invalid,
+        Code::Unavailable,
+        Code::Unknown,
+        Code::Deadline,
+        Code::Unreachable,
+        Code::BadAnswer,
+        Code::Misconfigured,
+    ];
+    known.into_iter().find(|code| code.as_str() == word).unwrap_or(Code::Refused)
+}

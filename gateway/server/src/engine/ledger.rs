@@ -1,0 +1,198 @@
+//! The ledger: which ids came in, and which deliveries their targets have taken.
+//!
+//! It answers from memory first, then from the store, and writes to the store behind, in batches. A crash may lose the
+//! last moment of it: a repeat from then is sent again with the same delivery id, never lost and never told no.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gatehouse_core::fault::{Code, Fault};
+use gatehouse_store::{Seen, Store};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many ids and deliveries are kept in memory.
+const REMEMBERED: u64 = 100_000;
+
+/// How many writes may wait for the store.
+const WAITING: usize = 16_384;
+
+/// How long the first write of a batch waits for others.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// The most writes in one batch.
+const BATCH: usize = 1_024;
+
+/// Remembers ids.
+#[derive(Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    seen: moka::sync::Cache<String, [u8; 32]>,
+    done: moka::sync::Cache<String, ()>,
+    accepting: Arc<Mutex<HashSet<String>>>,
+    entries: mpsc::Sender<Entry>,
+}
+
+enum Entry {
+    Seen(Seen),
+    Done(String),
+    Flush(oneshot::Sender<()>),
+}
+
+/// What an id that comes in turns out to be.
+pub enum Claim {
+    /// New: accept it, then [`Accepting::accepted`].
+    New(Accepting),
+    /// It came before with the same body.
+    Repeated,
+}
+
+/// Holds an id while its message is being accepted; dropped without `accepted`, the id is free again.
+pub struct Accepting {
+    ledger: Ledger,
+    name: String,
+    seen: Option<Seen>,
+}
+
+impl Ledger {
+    /// Starts the writer. It ends when the last clone is dropped.
+    #[must_use]
+    pub fn start(store: Arc<dyn Store>) -> Self {
+        let (entries, inbox) = mpsc::channel(WAITING);
+        tokio::spawn(write_behind(store.clone(), inbox));
+        let cache = || moka::sync::Cache::builder().max_capacity(REMEMBERED);
+        Self { store, seen: cache().build(), done: cache().build(), accepting: Arc::default(), entries }
+    }
+
+    /// Looks at an id that its caller chose.
+    ///
+    /// # Errors
+    /// `Conflict` where it came with another body, or is being accepted at this moment.
+    pub async fn claim(&self, source: &str, message_id: &str, original: &[u8]) -> Result<Claim, Fault> {
+        let body_hash: [u8; 32] = Sha256::digest(original).into();
+        let name = format!("{source}\n{message_id}");
+        let busy = self.accepting.lock().map(|mut accepting| !accepting.insert(name.clone())).unwrap_or(false);
+        if busy {
+            return Err(Fault::new(
+                Code::Conflict,
+                "a message with this id is being accepted at this moment; ask again",
+            )
+            .about(message_id));
+        }
+        // From here on the id is held, whichever way this ends.
+        let seen = Seen { source: source.to_owned(), message_id: message_id.to_owned(), body_hash };
+        let accepting = Accepting { ledger: self.clone(), name, seen: Some(seen) };
+        let before = match self.seen.get(&accepting.name) {
+            Some(hash) => Some(hash),
+            None => {
+                let stored = self.store.seen(source, message_id).await;
+                let stored = stored.map_err(|error| {
+                    Fault::new(Code::Unavailable, "the store cannot be read now").private(error.to_string())
+                })?;
+                stored.map(|seen| seen.body_hash)
+            }
+        };
+        match before {
+            None => Ok(Claim::New(accepting)),
+            Some(hash) if hash == body_hash => Ok(Claim::Repeated),
+            Some(_) => {
+                Err(Fault::new(Code::Conflict, "a message with this id came before with another body")
+                    .about(message_id))
+            }
+        }
+    }
+
+    /// Whether a delivery's target has taken it before.
+    pub async fn is_done(&self, delivery_id: &str) -> Result<bool, gatehouse_store::StoreError> {
+        if self.done.contains_key(delivery_id) {
+            return Ok(true);
+        }
+        self.store.is_done(delivery_id).await
+    }
+
+    /// Records that a delivery's target has taken it.
+    pub async fn record_done(&self, delivery_id: &str) {
+        self.done.insert(delivery_id.to_owned(), ());
+        // The writer ends only with the process; a send that fails loses what the memory still knows.
+        let _ = self.entries.send(Entry::Done(delivery_id.to_owned())).await;
+    }
+
+    /// Waits until everything so far is in the store.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.entries.send(Entry::Flush(done)).await.is_ok() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
+        }
+    }
+}
+
+impl Accepting {
+    /// The bus holds it: a repeat is now recognised.
+    pub async fn accepted(mut self) {
+        if let Some(seen) = self.seen.take() {
+            self.ledger.seen.insert(self.name.clone(), seen.body_hash);
+            let _ = self.ledger.entries.send(Entry::Seen(seen)).await;
+        }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        if let Ok(mut accepting) = self.ledger.accepting.lock() {
+            accepting.remove(&self.name);
+        }
+    }
+}
+
+async fn write_behind(store: Arc<dyn Store>, mut inbox: mpsc::Receiver<Entry>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        if inbox.recv_many(&mut batch, BATCH).await == 0 {
+            return;
+        }
+        let deadline = tokio::time::Instant::now() + LINGER;
+        while batch.len() < BATCH && !batch.iter().any(|entry| matches!(entry, Entry::Flush(_))) {
+            let room = BATCH - batch.len();
+            match tokio::time::timeout_at(deadline, inbox.recv_many(&mut batch, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        let mut seen = Vec::new();
+        let mut done = Vec::new();
+        let mut flushes = Vec::new();
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::Seen(entry) => seen.push(entry),
+                Entry::Done(id) => done.push(id),
+                Entry::Flush(waiter) => flushes.push(waiter),
+            }
+        }
+        let mut wait = Duration::from_millis(50);
+        for try_number in 1..=8 {
+            let written = async {
+                if !seen.is_empty() {
+                    store.remember(&seen).await?;
+                }
+                if !done.is_empty() {
+                    store.record_done(&done).await?;
+                }
+                Ok::<_, gatehouse_store::StoreError>(())
+            };
+            match written.await {
+                Ok(()) => break,
+                Err(error) if try_number == 8 => {
+                    tracing::warn!(%error, ids = seen.len(), deliveries = done.len(), "the ledger could not be written: repeats of these will be sent again with the same delivery id");
+                }
+                Err(_) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(2));
+                }
+            }
+        }
+        for waiter in flushes {
+            let _ = waiter.send(());
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The engine: everything around the adapters, once. Limits, routing, delivery, retries, dead letters, numbers, traces.
+//!
+//! [`Gateway::start`] wires a checked site in flow order: store, bus, systems, workers, letters, intake, inbound halves.
+//! It holds no state of its own: what must survive is on the bus or in the store.
+
+pub mod circuit;
+mod crash;
+pub mod delivery;
+pub mod headers;
+pub mod intake;
+pub mod ledger;
+pub mod letters;
+pub mod limiter;
+pub mod metrics;
+mod open;
+pub mod system;
+pub mod trace;
+pub mod worker;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_bus::{Bus, DEAD, Health, QueueSpec, Topology, UNROUTABLE};
+use gatehouse_core::adapter::{Direction, Intake, System};
+use gatehouse_core::fault::Verdict;
+use gatehouse_core::secret::Secrets;
+use gatehouse_core::site::{Route, Site};
+use gatehouse_net::door::Door;
+use gatehouse_store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::site::ProcessSecrets;
+use delivery::Carrier;
+use intake::Desk;
+use ledger::Ledger;
+use letters::Letters;
+use metrics::Metrics;
+use system::SystemRuntime;
+use trace::Tracer;
+use worker::Worker;
+
+/// How long deliveries under way may take to finish when the gateway stops; the rest come again at the next start.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A running gateway.
+pub struct Gateway {
+    /// Its checked site.
+    pub site: Arc<Site>,
+    /// Its numbers.
+    pub metrics: Arc<Metrics>,
+    /// Its dead letters.
+    pub letters: Arc<Letters>,
+    /// Its systems.
+    pub systems: HashMap<String, Arc<SystemRuntime>>,
+    /// Where systems call in.
+    pub address: SocketAddr,
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
+    ledger: Ledger,
+    tracer: Tracer,
+    stop_inbound: CancellationToken,
+    stop: CancellationToken,
+    inbound: TaskTracker,
+    tasks: TaskTracker,
+    background: TaskTracker,
+}
+
+impl Gateway {
+    /// Starts a checked site whose folder is `root`. `door` is the one that the site's adapters mount on.
+    ///
+    /// # Errors
+    /// What keeps it from starting at all: an address in use, a folder that cannot be written, a damaged store. A
+    /// broker or a system that cannot be reached is no such thing: the gateway starts, says so, and goes on trying.
+    pub async fn start(site: Site, root: &Path, door: Arc<Door>) -> anyhow::Result<Arc<Self>> {
+        let site = Arc::new(site);
+        let instance: Arc<str> = site.gateway.name.as_str().into();
+        let secrets: Arc<dyn Secrets> = Arc::new(ProcessSecrets::new(root));
+        let (stop, stop_inbound) = (CancellationToken::new(), CancellationToken::new());
+        let (inbound, tasks, background) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+
+        let store = open::store(&site.gateway, root, secrets.as_ref()).await?;
+        let bus = open::bus(&site.gateway, root, secrets.as_ref()).await?;
+        let metrics = Arc::new(Metrics::new()?);
+        let tracer = Tracer::new(&site.gateway.telemetry, &instance)?;
+        let ledger = Ledger::start(store.clone());
+        background.spawn(declare(bus.clone(), topology(&site), stop.clone()));
+
+        let runtime =
+            |(name, system): (&String, &Arc<dyn System>)| (name.clone(), Arc::new(SystemRuntime::new(system.clone())));
+        let systems: HashMap<String, Arc<SystemRuntime>> = site.systems.iter().map(runtime).collect();
+        for system in systems.values().filter(|system| system.is_outbound()) {
+            background.spawn(system.clone().connect(secrets.clone(), stop.clone()));
+        }
+        for route in &site.routes {
+            for index in 0..route.targets.len() {
+                let carrier = carrier(route, index, &systems, &ledger, &store, &metrics, &instance, &tracer);
+                let Some(carrier) = carrier else { continue };
+                let worker =
+                    Worker { carrier: Arc::new(carrier), bus: bus.clone(), stop: stop.clone(), tasks: tasks.clone() };
+                background.spawn(worker.run());
+            }
+        }
+        for (queue, cause) in [(DEAD, "dead"), (UNROUTABLE, "unroutable")] {
+            background.spawn(letters::index(bus.clone(), store.clone(), queue, cause, instance.clone(), stop.clone()));
+        }
+        let letters = Arc::new(Letters::new(&site, bus.clone(), store.clone()));
+        let desk: Arc<dyn Intake> =
+            Arc::new(Desk::new(&site, &systems, bus.clone(), ledger.clone(), metrics.clone(), tracer.clone()));
+        let sends =
+            |system: &Arc<SystemRuntime>| system.system.endpoints().iter().any(|e| e.direction == Direction::Inbound);
+        for system in systems.values().filter(|system| sends(system)) {
+            inbound.spawn(listen(system.clone(), secrets.clone(), desk.clone(), stop_inbound.clone()));
+        }
+        let address = door.addr();
+        let stopped = stop_inbound.clone();
+        inbound.spawn(async move { door.serve(Box::pin(async move { stopped.cancelled().await })).await });
+        background.spawn(observe(bus.clone(), store.clone(), metrics.clone(), systems.clone(), stop.clone()));
+        background.spawn(forget(store.clone(), site.gateway.remember, stop.clone()));
+        for tracker in [&inbound, &background] {
+            tracker.close();
+        }
+        let gateway = Self {
+            site,
+            metrics,
+            letters,
+            systems,
+            address,
+            bus,
+            store,
+            ledger,
+            tracer,
+            stop_inbound,
+            stop,
+            inbound,
+            tasks,
+            background,
+        };
+        Ok(Arc::new(gateway))
+    }
+
+    /// Whether it takes messages now; else why not.
+    ///
+    /// # Errors
+    /// One sentence for each thing that keeps it from being ready.
+    pub async fn ready(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        match &*self.bus.health().borrow() {
+            Health::Ready => {}
+            Health::Starting => reasons.push("the bus is starting".to_owned()),
+            Health::Blocked(why) => reasons.push(format!("the broker tells publishers to wait: {why}")),
+            Health::Down(why) => reasons.push(format!("the bus is down: {why}")),
+        }
+        if let Err(error) = self.store.ping().await {
+            reasons.push(error.to_string());
+        }
+        if self.stop_inbound.is_cancelled() {
+            reasons.push("the gateway is stopping".to_owned());
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    /// The bus's health, now and at each change.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.bus.health()
+    }
+
+    /// How full the queues are.
+    ///
+    /// # Errors
+    /// The bus cannot tell now.
+    pub async fn depths(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, gatehouse_bus::Depth>, gatehouse_bus::BusError> {
+        self.bus.depths().await
+    }
+
+    /// Stops in flow order: nothing new comes in, what is under way finishes (bounded), then the bus closes.
+    pub async fn stop(&self) {
+        self.stop_inbound.cancel();
+        let _ = tokio::time::timeout(DRAIN, self.inbound.wait()).await;
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.background.wait()).await;
+        self.ledger.flush().await;
+        self.bus.close().await;
+        let tracer = self.tracer.clone();
+        let _ = tokio::task::spawn_blocking(move || tracer.shutdown()).await;
+    }
+}
+
+/// Opens the bus and the store of a site, asks them, and lets them go: for `gatehouse doctor`.
+///
+/// # Errors
+/// What is wrong with them.
+pub async fn look(
+    gateway: &gatehouse_core::site::Gateway,
+    root: &Path,
+    secrets: &dyn Secrets,
+    patience: Duration,
+) -> anyhow::Result<String> {
+    open::look(gateway, root, secrets, patience).await
+}
+
+/// What a site needs on the bus.
+#[must_use]
+pub fn topology(site: &Site) -> Topology {
+    let mut topology = Topology { ladder: site.gateway.ladder.clone(), ..Topology::default() };
+    for route in &site.routes {
+        for target in &route.targets {
+            let spec = QueueSpec {
+                single_active_consumer: target.order_by.is_some(),
+                max_bytes: None,
+                request: route.request,
+            };
+            topology.queues.insert(target.queue.clone(), spec);
+        }
+    }
+    topology
+}
+
+#[expect(clippy::too_many_arguments, reason = "wiring: each is used once, here")]
+fn carrier(
+    route: &Arc<Route>,
+    index: usize,
+    systems: &HashMap<String, Arc<SystemRuntime>>,
+    ledger: &Ledger,
+    store: &Arc<dyn Store>,
+    metrics: &Metrics,
+    instance: &Arc<str>,
+    tracer: &Tracer,
+) -> Option<Carrier> {
+    let target = route.targets.get(index)?;
+    Some(Carrier {
+        route: route.clone(),
+        target: target.clone(),
+        system: systems.get(&target.system)?.clone(),
+        ledger: ledger.clone(),
+        store: store.clone(),
+        metrics: metrics.target(&route.name, &target.name),
+        instance: instance.clone(),
+        tracer: tracer.clone(),
+    })
+}
+
+/// Declares the topology until the bus has taken it; afterwards the bus keeps it there by itself.
+async fn declare(bus: Arc<dyn Bus>, topology: Topology, stop: CancellationToken) {
+    let mut wait = Duration::from_millis(100);
+    loop {
+        match bus.declare(topology.clone()).await {
+            Ok(()) => return,
+            Err(gatehouse_bus::BusError::Unavailable(_)) => {}
+            Err(error) => tracing::error!(%error, "the bus does not take the topology; trying again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// Keeps a system's inbound half running.
+async fn listen(system: Arc<SystemRuntime>, secrets: Arc<dyn Secrets>, desk: Arc<dyn Intake>, stop: CancellationToken) {
+    let mut wait = Duration::from_millis(200);
+    while !stop.is_cancelled() {
+        let stopped = stop.clone();
+        let run = async {
+            let inbound = system.system.listen(secrets.as_ref()).await?;
+            inbound.run(desk.clone(), Box::pin(async move { stopped.cancelled().await })).await
+        };
+        let Err(fault) = run.await else { return };
+        tracing::error!(system = system.system.name(), %fault, private = fault.private, "the inbound half stopped; starting it again");
+        let pause =
+            if matches!(fault.verdict, Verdict::Hold | Verdict::Reject) { Duration::from_secs(60) } else { wait };
+        wait = (wait * 2).min(Duration::from_secs(30));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Writes down every few seconds what only a look can tell.
+async fn observe(
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    systems: HashMap<String, Arc<SystemRuntime>>,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        metrics.bus_ready.set(i64::from(*bus.health().borrow() == Health::Ready));
+        if let Ok(depths) = bus.depths().await {
+            metrics.depths(&depths);
+        }
+        if let Ok(counts) = store.count_letters(&gatehouse_store::Filter::default()).await {
+            for (state, count) in counts {
+                metrics.letters.with_label_values(&[state.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+        for (name, system) in &systems {
+            let open = system.circuit.state() != circuit::State::Closed;
+            metrics.circuit_open.with_label_values(&[name.as_str()]).set(i64::from(open));
+        }
+    }
+}
+
+/// Forgets, once an hour, ids that are older than the site wants to remember.
+async fn forget(store: Arc<dyn Store>, remember: Duration, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let before = jiff::Timestamp::now().checked_sub(remember);
+        if let Ok(before) = before
+            && let Err(error) = store.forget_before(before).await
+        {
+            tracing::warn!(%error, "old ids could not be forgotten");
+        }
+    }
+}
