@@ -12,6 +12,8 @@
 
 pub mod adapter;
 pub mod charset;
+#[cfg(test)]
+mod corpus;
 pub mod diagnostics;
 pub mod expr;
 pub mod fault;

@@ -27,8 +27,9 @@ impl Number {
     /// Takes a literal whose form the caller has just checked.
     pub(crate) fn from_literal(literal: &str) -> Self {
         debug_assert!(is_json_number(literal.as_bytes()));
-        // 18 digits always fit an i64; `-0` must keep its sign.
-        if literal.len() <= 18
+        // An integer that fits an i64 has one JSON spelling (no leading zeros, no `+`), so its digits can be made again;
+        // but `-0` must keep its sign. 20 is a sign and 19 digits.
+        if literal.len() <= 20
             && literal != "-0"
             && let Ok(int) = literal.parse::<i64>()
         {
@@ -134,6 +135,7 @@ mod tests {
         assert_eq!(exact("1.5e3").as_deref(), Some("1500"));
         assert_eq!(exact("1e400"), None);
         assert_eq!(Number::parse("5.0").and_then(|n| n.to_i64()), Some(5));
+        assert_eq!(Number::parse("-9223372036854775808"), Some(i64::MIN.into()));
         assert_eq!(Number::parse("5.1").and_then(|n| n.to_i64()), None);
     }
 }

@@ -162,7 +162,10 @@ pub async fn serve(gateway: Arc<Gateway>, root: &Path, stop: CancellationToken) 
 }
 
 async fn authorised(State(desk): State<Desk>, headers: HeaderMap, request: Request, next: Next) -> Response {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
     let equal = given.is_some_and(|given| given.as_bytes().ct_eq(desk.token.expose().as_bytes()).into());
     if equal {
         return next.run(request).await;
@@ -206,14 +209,23 @@ async fn replay(State(desk): State<Desk>, Json(request): Json<ReplayRequest>) ->
     if request.ids.len() > MAX_PAGE as usize {
         return refused(&Fault::new(Code::TooLarge, format!("at most {MAX_PAGE} letters a call")));
     }
-    let entry = audit_entry(&request.actor, "letter.replay", &format!("{} letters", request.ids.len()), &format!("{:?}", request.ids));
+    let entry = audit_entry(
+        &request.actor,
+        "letter.replay",
+        &format!("{} letters", request.ids.len()),
+        &format!("{:?}", request.ids),
+    );
     if let Err(error) = desk.gateway.letters.store().audit(&entry).await {
         return refused(&letters::fault(error));
     }
     answer(desk.gateway.letters.replay(&request.ids, &request.actor).await)
 }
 
-async fn discard(State(desk): State<Desk>, PathParam(id): PathParam<i64>, Json(request): Json<DiscardRequest>) -> Response {
+async fn discard(
+    State(desk): State<Desk>,
+    PathParam(id): PathParam<i64>,
+    Json(request): Json<DiscardRequest>,
+) -> Response {
     if request.reason.trim().is_empty() {
         return refused(&Fault::new(Code::Invalid, "say why: a discarded letter never arrives"));
     }

@@ -107,9 +107,12 @@ impl Secrets for ProcessSecrets {
     fn fetch(&self, secret: &SecretRef) -> Result<Secret, Fault> {
         let missing = |reason: String| Fault::new(Code::Misconfigured, format!("the secret {secret} {reason}"));
         let value = match secret {
-            SecretRef::Env(name) => std::env::var(name).map_err(|_| missing("is not set in the environment".to_owned()))?,
+            SecretRef::Env(name) => {
+                std::env::var(name).map_err(|_| missing("is not set in the environment".to_owned()))?
+            }
             SecretRef::File(path) => {
-                let text = std::fs::read_to_string(self.root.join(path)).map_err(|e| missing(format!("cannot be read: {e}")))?;
+                let text = std::fs::read_to_string(self.root.join(path))
+                    .map_err(|e| missing(format!("cannot be read: {e}")))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 text.strip_suffix('\r').unwrap_or(text).to_owned()
             }

@@ -38,7 +38,10 @@ pub(super) async fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
         }
         if system.endpoints().iter().any(|endpoint| endpoint.direction == Direction::Inbound) {
             let listened = system.listen(&secrets).await;
-            findings.push(finding(&format!("system {name}, calling in"), listened.map(|_| "its credentials are there".to_owned()).map_err(|f| explain(&f))));
+            findings.push(finding(
+                &format!("system {name}, calling in"),
+                listened.map(|_| "its credentials are there".to_owned()).map_err(|f| explain(&f)),
+            ));
         }
     }
     let well = findings.iter().all(|finding| finding.ok);
@@ -59,12 +62,19 @@ pub(super) async fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
 async fn gateway(site: &gatehouse_core::site::Site, args: &SiteArgs) -> Finding {
     match super::letters::get_text(&site.gateway, "/readyz").await {
         Ok((200, _)) => finding("gateway", Ok(format!("runs and is ready; admin at {}", site.gateway.admin.listen))),
-        Ok((_, text)) => finding("gateway", Err((format!("runs, but is not ready: {}", text.trim()), "see its log".to_owned()))),
+        Ok((_, text)) => {
+            finding("gateway", Err((format!("runs, but is not ready: {}", text.trim()), "see its log".to_owned())))
+        }
         Err(_) => {
             let secrets = ProcessSecrets::new(&args.site);
             match crate::engine::look(&site.gateway, &args.site, &secrets, PATIENCE).await {
-                Ok(text) => finding("bus and store", Ok(format!("{text}; no gateway runs at {}", site.gateway.admin.listen))),
-                Err(error) => finding("bus and store", Err((format!("{error:#}"), "is it running, and are address and credentials right?".to_owned()))),
+                Ok(text) => {
+                    finding("bus and store", Ok(format!("{text}; no gateway runs at {}", site.gateway.admin.listen)))
+                }
+                Err(error) => finding(
+                    "bus and store",
+                    Err((format!("{error:#}"), "is it running, and are address and credentials right?".to_owned())),
+                ),
             }
         }
     }
@@ -77,7 +87,10 @@ async fn reach(name: &str, system: &dyn gatehouse_core::adapter::System, secrets
     };
     let outcome = match tokio::time::timeout(PATIENCE, look).await {
         Ok(outcome) => outcome.map_err(|fault| explain(&fault)),
-        Err(_) => Err((format!("no answer within {} s", PATIENCE.as_secs()), "is the address right, and does a firewall let it through?".to_owned())),
+        Err(_) => Err((
+            format!("no answer within {} s", PATIENCE.as_secs()),
+            "is the address right, and does a firewall let it through?".to_owned(),
+        )),
     };
     finding(&format!("system {name}"), outcome)
 }

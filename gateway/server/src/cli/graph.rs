@@ -27,7 +27,11 @@ pub(super) fn run(format: Format, args: &SiteArgs) -> anyhow::Result<ExitCode> {
 
 /// One arrow from each endpoint through its route to each target.
 fn draw(site: &Site, format: Format) -> String {
-    let mut text = String::from(if format == Format::Mermaid { "flowchart LR" } else { "digraph gatehouse {\n  rankdir=LR;\n  node [shape=box];" });
+    let mut text = String::from(if format == Format::Mermaid {
+        "flowchart LR"
+    } else {
+        "digraph gatehouse {\n  rankdir=LR;\n  node [shape=box];"
+    });
     let quote = |word: &str| word.replace('"', "'");
     let node = |name: &str| name.replace(['/', '-', '.'], "_");
     for route in &site.routes {
@@ -43,13 +47,27 @@ fn draw(site: &Site, format: Format) -> String {
                 node(&route.name),
                 quote(&label)
             ),
-            Format::Dot => write!(text, "\n  \"{0}\" [shape=oval];\n  \"{0}\" -> \"{1}\";", quote(&route.from), quote(&label)),
+            Format::Dot => {
+                write!(text, "\n  \"{0}\" [shape=oval];\n  \"{0}\" -> \"{1}\";", quote(&route.from), quote(&label))
+            }
         };
         for target in &route.targets {
             let when = target.when.as_ref().map(|when| quote(when.text()));
             let _ = match (format, when) {
-                (Format::Mermaid, Some(when)) => write!(text, "\n  route_{} -->|\"{when}\"| {}([\"{}\"])", node(&route.name), node(&target.name), quote(&target.name)),
-                (Format::Mermaid, None) => write!(text, "\n  route_{} --> {}([\"{}\"])", node(&route.name), node(&target.name), quote(&target.name)),
+                (Format::Mermaid, Some(when)) => write!(
+                    text,
+                    "\n  route_{} -->|\"{when}\"| {}([\"{}\"])",
+                    node(&route.name),
+                    node(&target.name),
+                    quote(&target.name)
+                ),
+                (Format::Mermaid, None) => write!(
+                    text,
+                    "\n  route_{} --> {}([\"{}\"])",
+                    node(&route.name),
+                    node(&target.name),
+                    quote(&target.name)
+                ),
                 (Format::Dot, when) => write!(
                     text,
                     "\n  \"{0}\" [shape=oval];\n  \"{1}\" -> \"{0}\"{2};",

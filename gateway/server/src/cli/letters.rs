@@ -172,14 +172,23 @@ async fn list(api: &Api, filter: &Filter, limit: u32, as_json: bool) -> anyhow::
         out::line("no letters");
         return Ok(ExitCode::SUCCESS);
     }
-    out::line(format!("{:>6}  {:<9}  {:<16}  {:<14}  {:<28}  {:>3}  why", "letter", "state", "since", "key", "target", "try"));
+    out::line(format!(
+        "{:>6}  {:<9}  {:<16}  {:<14}  {:<28}  {:>3}  why",
+        "letter", "state", "since", "key", "target", "try"
+    ));
     for letter in &letters {
         let since = letter.created.strftime("%m-%d %H:%M:%S").to_string();
         let target = letter.target.as_deref().unwrap_or("-");
         let key = letter.key.as_deref().unwrap_or("-");
-        let state = serde_json::to_value(letter.state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+        let state = serde_json::to_value(letter.state)
+            .ok()
+            .and_then(|word| word.as_str().map(str::to_owned))
+            .unwrap_or_default();
         let why: String = letter.text.chars().take(80).collect();
-        out::line(format!("{:>6}  {state:<9}  {since:<16}  {key:<14}  {target:<28}  {:>3}  {}: {why}", letter.id, letter.attempts, letter.cause));
+        out::line(format!(
+            "{:>6}  {state:<9}  {since:<16}  {key:<14}  {target:<28}  {:>3}  {}: {why}",
+            letter.id, letter.attempts, letter.cause
+        ));
     }
     if more {
         out::line(format!("there are more: --limit {}", limit * 4));
@@ -196,14 +205,22 @@ async fn show(api: &Api, id: i64, as_json: bool) -> anyhow::Result<ExitCode> {
     let letter = &view.letter;
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     out::line(format!("letter   {} ({:?}), revision {}", letter.id, letter.state, letter.revision));
-    out::line(format!("message  {} of type {}, key {}", letter.message_id, or_dash(&letter.kind), or_dash(&letter.key)));
+    out::line(format!(
+        "message  {} of type {}, key {}",
+        letter.message_id,
+        or_dash(&letter.kind),
+        or_dash(&letter.key)
+    ));
     out::line(format!("way      {} → {} by route {}", letter.source, or_dash(&letter.target), or_dash(&letter.route)));
     out::line(format!("delivery {}", letter.delivery_id));
     if let Some(reason) = &letter.discarded {
         out::line(format!("discarded because: {reason}"));
     }
     for attempt in &view.attempts {
-        out::line(format!("attempt {} at {} by {}: {}: {}", attempt.number, attempt.at, attempt.instance, attempt.code, attempt.text));
+        out::line(format!(
+            "attempt {} at {} by {}: {}: {}",
+            attempt.number, attempt.at, attempt.instance, attempt.code, attempt.text
+        ));
         for (what, text) in [("sent", &attempt.sent), ("answered", &attempt.answered)] {
             for (index, line) in text.as_deref().unwrap_or_default().lines().enumerate() {
                 out::line(format!("  {:<9} {line}", if index == 0 { what } else { "" }));
@@ -215,7 +232,14 @@ async fn show(api: &Api, id: i64, as_json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn replay(api: &Api, ids: Vec<i64>, filter: Filter, all: bool, desk: &DeskArgs, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn replay(
+    api: &Api,
+    ids: Vec<i64>,
+    filter: Filter,
+    all: bool,
+    desk: &DeskArgs,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let named = filter != Filter::default();
     let ids = match (ids.is_empty(), all) {
         (false, false) if !named => ids,
@@ -276,7 +300,8 @@ fn in_editor(id: i64, text: &str) -> anyhow::Result<String> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(text.as_bytes())?;
     drop(file);
-    let status = std::process::Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(&path).status();
+    let status =
+        std::process::Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(&path).status();
     let changed = std::fs::read_to_string(&path);
     let _ = std::fs::remove_file(&path);
     if !status?.success() {
@@ -328,7 +353,12 @@ impl Api {
         }
     }
 
-    async fn send<B: Serialize, T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&B>) -> anyhow::Result<T> {
+    async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&B>,
+    ) -> anyhow::Result<T> {
         let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = http::Request::builder()
             .method(method)
@@ -336,7 +366,9 @@ impl Api {
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))?;
-        let (status, text) = exchange(request).await.with_context(|| format!("no gateway answers at {}; start it with `gatehouse run`", self.base))?;
+        let (status, text) = exchange(request)
+            .await
+            .with_context(|| format!("no gateway answers at {}; start it with `gatehouse run`", self.base))?;
         if (200..300).contains(&status) {
             return Ok(serde_json::from_slice(&text)?);
         }
@@ -346,7 +378,8 @@ impl Api {
 
 /// One answer of the admin listener, without a token: status and text.
 pub(super) async fn get_text(gateway: &Gateway, path: &str) -> anyhow::Result<(u16, String)> {
-    let request = http::Request::builder().uri(format!("http://{}{path}", gateway.admin.listen)).body(Full::default())?;
+    let request =
+        http::Request::builder().uri(format!("http://{}{path}", gateway.admin.listen)).body(Full::default())?;
     let (status, bytes) = exchange(request).await?;
     Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -356,7 +389,10 @@ async fn exchange(request: http::Request<Full<Bytes>>) -> anyhow::Result<(u16, B
     let exchange = async {
         let response = client.request(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
         anyhow::Ok((status, body.to_bytes()))
     };
     tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
@@ -369,7 +405,8 @@ fn explain(status: u16, text: &[u8]) -> String {
     };
     let mut said = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("refused").to_owned();
     for violation in problem["violations"].as_array().into_iter().flatten() {
-        let (pointer, message) = (violation["pointer"].as_str().unwrap_or(""), violation["message"].as_str().unwrap_or(""));
+        let (pointer, message) =
+            (violation["pointer"].as_str().unwrap_or(""), violation["message"].as_str().unwrap_or(""));
         said.push_str(&format!("\n  {pointer}: {message}"));
     }
     said

@@ -36,14 +36,21 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
         out::json(&outcomes);
     } else {
         for outcome in &outcomes {
-            out::line(format!("{} {} ({})", if outcome.failures.is_empty() { "ok  " } else { "FAIL" }, outcome.name, outcome.place));
+            out::line(format!(
+                "{} {} ({})",
+                if outcome.failures.is_empty() { "ok  " } else { "FAIL" },
+                outcome.name,
+                outcome.place
+            ));
             for failure in &outcome.failures {
                 out::line(format!("       {failure}"));
             }
         }
         out::line(format!("{} passed, {failed} failed", outcomes.len() - failed));
         if outcomes.is_empty() {
-            out::line("this site has no examples and no tests: add `example:` to a mapping row, or a file under tests/");
+            out::line(
+                "this site has no examples and no tests: add `example:` to a mapping row, or a file under tests/",
+            );
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(out::FAILED) })

@@ -29,7 +29,9 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
             .map(|element| element.to_value())
             .map_err(|error| error.to_string())
     } else {
-        String::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| decode_sample(&SourceFile::new(name.as_str(), text)))
+        String::from_utf8(bytes)
+            .map_err(|error| error.to_string())
+            .and_then(|text| decode_sample(&SourceFile::new(name.as_str(), text)))
     };
     let source = match source {
         Ok(source) => source,
@@ -44,7 +46,11 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
         Err(fault) => return Ok(refused("2 map in, validate", &fault)),
     };
     let map = route.map.as_ref().map_or("no mapping", |map| map.name());
-    step("2 map in", &format!("{map} → {}; it is a sound `{}`", route.kind.name(), route.kind.name()), Some(&planned.body));
+    step(
+        "2 map in",
+        &format!("{map} → {}; it is a sound `{}`", route.kind.name(), route.kind.name()),
+        Some(&planned.body),
+    );
     step("3 key", planned.key.as_deref().unwrap_or("none"), None);
     for target in &route.targets {
         let when = target.when.as_ref().map(|when| format!(" when `{}`", when.text())).unwrap_or_default();
@@ -68,7 +74,8 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
 fn step(name: &str, text: &str, value: Option<&Value>) {
     out::line(format!("{name:<10} {text}"));
     if let Some(value) = value {
-        let pretty = serde_json::from_str::<serde_json::Value>(&value.to_string()).and_then(|value| serde_json::to_string_pretty(&value));
+        let pretty = serde_json::from_str::<serde_json::Value>(&value.to_string())
+            .and_then(|value| serde_json::to_string_pretty(&value));
         for line in pretty.unwrap_or_else(|_| value.to_string()).lines() {
             out::line(format!("           {line}"));
         }

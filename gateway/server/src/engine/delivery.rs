@@ -29,7 +29,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const MAX_HELD: Duration = Duration::from_secs(600);
 
 /// What was on the bus is ours and was capped when it came in; this only guards against a foreign parcel.
-const BUS_LIMITS: BodyLimits = BodyLimits { bytes: 64 << 20, depth: 128, keys: 100_000, nodes: 10_000_000, text: 64 << 20 };
+const BUS_LIMITS: BodyLimits =
+    BodyLimits { bytes: 64 << 20, depth: 128, keys: 100_000, nodes: 10_000_000, text: 64 << 20 };
 
 /// Carries deliveries to one target.
 pub struct Carrier {
@@ -117,7 +118,8 @@ impl Carrier {
         let mut number = headers::attempt(&parcel);
         let mut again = redelivered;
         loop {
-            let place = tokio::select! { place = self.place() => place, () = halt.cancelled() => return Ordered::GivenBack };
+            let place =
+                tokio::select! { place = self.place() => place, () = halt.cancelled() => return Ordered::GivenBack };
             let outcome = self.attempt(&parcel, again, number).await;
             drop(place);
             again = true;
@@ -157,13 +159,18 @@ impl Carrier {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    return Attempted::Failed(Fault::new(Code::Unavailable, "the store cannot be asked whether it was delivered before").private(error.to_string()));
+                    return Attempted::Failed(
+                        Fault::new(Code::Unavailable, "the store cannot be asked whether it was delivered before")
+                            .private(error.to_string()),
+                    );
                 }
             }
         }
         let message = match headers::message(parcel, &BUS_LIMITS) {
             Ok(message) => message,
-            Err(reason) => return Attempted::Failed(Fault::new(Code::Malformed, format!("this is no message of ours: {reason}"))),
+            Err(reason) => {
+                return Attempted::Failed(Fault::new(Code::Malformed, format!("this is no message of ours: {reason}")));
+            }
         };
         crash::point("k5");
         let span = self.tracer.start(Kind::Client, &self.target.name, message.traceparent.as_deref());
@@ -171,7 +178,8 @@ impl Carrier {
         let attempt = self.deliver(&message, delivery_id, number, traceparent.as_deref());
         // A panic in an adapter or a mapping must not take the delivery with it: it becomes a dead letter.
         let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
-            Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt").verdict(Verdict::Reject))
+            Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt")
+                .verdict(Verdict::Reject))
         });
         if let Some(span) = span {
             span.end(outcome.as_ref().err());
@@ -197,15 +205,32 @@ impl Carrier {
         }
     }
 
-    async fn deliver(&self, message: &Message, delivery_id: &str, number: u32, traceparent: Option<&str>) -> Result<Reply, Fault> {
+    async fn deliver(
+        &self,
+        message: &Message,
+        delivery_id: &str,
+        number: u32,
+        traceparent: Option<&str>,
+    ) -> Result<Reply, Fault> {
         let body = outbound_body(&self.target, &message.data)?;
         let outbound = self.system.outbound().await;
         let Some(endpoint) = self.system.endpoint(&self.target.endpoint) else {
-            return Err(Fault::new(Code::Misconfigured, format!("there is no endpoint `{}` any more", self.target.name)));
+            return Err(Fault::new(
+                Code::Misconfigured,
+                format!("there is no endpoint `{}` any more", self.target.name),
+            ));
         };
         self.system.pace(endpoint).await;
         let deadline = endpoint.limits.timeout;
-        let call = Call { endpoint: &self.target.endpoint, body: &body, message, delivery_id, attempt: number, traceparent, deadline };
+        let call = Call {
+            endpoint: &self.target.endpoint,
+            body: &body,
+            message,
+            delivery_id,
+            attempt: number,
+            traceparent,
+            deadline,
+        };
         let started = Instant::now();
         self.metrics.in_flight.inc();
         crash::point("k6");
@@ -213,7 +238,12 @@ impl Carrier {
         crash::point("k7");
         self.metrics.in_flight.dec();
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
-        answer.unwrap_or_else(|_| Err(Fault::new(Code::Deadline, format!("no answer within {} s; it may have happened", deadline.as_secs_f32()))))
+        answer.unwrap_or_else(|_| {
+            Err(Fault::new(
+                Code::Deadline,
+                format!("no answer within {} s; it may have happened", deadline.as_secs_f32()),
+            ))
+        })
     }
 
     /// How long to wait for the next attempt; `None` where there is none.
@@ -240,7 +270,13 @@ impl Carrier {
         Ok(())
     }
 
-    async fn settle_failed(&self, mut parcel: Parcel, number: u32, fault: &Fault, settlement: Settlement) -> Result<(), SettleError> {
+    async fn settle_failed(
+        &self,
+        mut parcel: Parcel,
+        number: u32,
+        fault: &Fault,
+        settlement: Settlement,
+    ) -> Result<(), SettleError> {
         headers::record_attempt(&mut parcel, number, fault, &self.instance);
         match self.wait_after(number, fault) {
             Some(wait) => {

@@ -55,7 +55,8 @@ pub fn parcel(message: &Message, body: bytes::Bytes, route: &str, target: &str, 
 /// What is missing or cannot be read: such a parcel was not made by a gateway, or was changed.
 pub fn message(parcel: &Parcel, limits: &BodyLimits) -> Result<Message, String> {
     let data = json::decode(&parcel.body, limits).map_err(|error| format!("its body is no JSON: {error}"))?;
-    Message::from_headers(|name| parcel.header(name), data).map_err(|name| format!("its header `{name}` is missing or unreadable"))
+    Message::from_headers(|name| parcel.header(name), data)
+        .map_err(|name| format!("its header `{name}` is missing or unreadable"))
 }
 
 /// The attempt that a parcel is on, from 1.
@@ -130,7 +131,9 @@ pub fn letter(parcel: &Parcel, queue_cause: &str, instance: &str) -> NewLetter {
             code: cause.clone(),
             text: match cause.as_str() {
                 "unroutable" => "no queue wanted it: a binding or a queue of the bus was removed".to_owned(),
-                "delivery_limit" => "it was handed out too often without an answer; possibly only a bystander of crashes".to_owned(),
+                "delivery_limit" => {
+                    "it was handed out too often without an answer; possibly only a bystander of crashes".to_owned()
+                }
                 other => format!("the bus gave it up: {other}"),
             },
             sent: None,
@@ -189,7 +192,6 @@ fn cut(text: &str, max: usize) -> String {
     }
     format!("{}…", &text[..text.floor_char_boundary(max)])
 }
-
 
 #[cfg(test)]
 mod tests {

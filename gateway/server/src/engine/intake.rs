@@ -100,7 +100,13 @@ impl Desk {
         self.take_with_id(entrance, arrival, &id, chosen.is_some()).await.map_err(|fault| fault.about(id))
     }
 
-    async fn take_with_id(&self, entrance: &Entrance, arrival: Arrival, id: &str, chosen: bool) -> Result<Receipt, Fault> {
+    async fn take_with_id(
+        &self,
+        entrance: &Entrance,
+        arrival: Arrival,
+        id: &str,
+        chosen: bool,
+    ) -> Result<Receipt, Fault> {
         let receipt = |outcome, reply| Receipt { message_id: id.to_owned(), outcome, reply };
         let mut accepting: Option<Accepting> = None;
         let waits = entrance.routes.iter().any(|lane| lane.route.request);
@@ -115,7 +121,10 @@ impl Desk {
         for lane in &entrance.routes {
             let plan = lane.route.plan(&arrival.body, &arrival.meta)?;
             if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
-                return Err(Fault::new(Code::Unrouted, format!("no target of route `{}` wants this message", lane.route.name)));
+                return Err(Fault::new(
+                    Code::Unrouted,
+                    format!("no target of route `{}` wants this message", lane.route.name),
+                ));
             }
             planned.push((lane, plan));
         }
@@ -178,11 +187,14 @@ impl Desk {
         let outcomes = join_all(confirms).await;
         crash::point("k2");
         // The worst outcome speaks for all: a repeat with the same id sends the same delivery ids.
-        let worst = outcomes.into_iter().filter_map(Result::err).max_by_key(|error| matches!(error, PublishError::Unknown(_)));
+        let worst =
+            outcomes.into_iter().filter_map(Result::err).max_by_key(|error| matches!(error, PublishError::Unknown(_)));
         match worst {
             None => Ok(()),
             Some(PublishError::Unknown(reason)) => {
-                Err(Fault::new(Code::Unknown, "it may have been accepted: send it again with this message id").private(reason).verdict(Verdict::RetryAfter(RETRY_AFTER)))
+                Err(Fault::new(Code::Unknown, "it may have been accepted: send it again with this message id")
+                    .private(reason)
+                    .verdict(Verdict::RetryAfter(RETRY_AFTER)))
             }
             Some(PublishError::Refused(reason) | PublishError::Unavailable(reason)) => {
                 Err(unavailable("the bus cannot take it now").private(reason))
@@ -191,15 +203,28 @@ impl Desk {
     }
 
     /// A request-reply route: asks the one target and waits.
-    async fn ask(&self, entrance: &Entrance, lane: &Lane, plan: &Planned, id: &str, traceparent: Option<String>) -> Result<Value, Fault> {
+    async fn ask(
+        &self,
+        entrance: &Entrance,
+        lane: &Lane,
+        plan: &Planned,
+        id: &str,
+        traceparent: Option<String>,
+    ) -> Result<Value, Fault> {
         let Some(target) = plan.targets.first() else {
-            return Err(Fault::new(Code::Unrouted, format!("the target of route `{}` does not want this message", lane.route.name)));
+            return Err(Fault::new(
+                Code::Unrouted,
+                format!("the target of route `{}` does not want this message", lane.route.name),
+            ));
         };
         let body: Bytes = json::encode(&plan.body).into();
         let message = message(entrance, lane, plan, id, traceparent.as_deref());
         let delivery = delivery_id(id, &entrance.name, &lane.route.name, &target.name, 0);
         let parcel = headers::parcel(&message, body, &lane.route.name, &target.name, &delivery);
-        let deadline = entrance.system.endpoint(&entrance.endpoint).map_or(Duration::from_secs(30), |endpoint| endpoint.limits.timeout);
+        let deadline = entrance
+            .system
+            .endpoint(&entrance.endpoint)
+            .map_or(Duration::from_secs(30), |endpoint| endpoint.limits.timeout);
         let answer = self.bus.request(&target.queue, parcel, deadline).await.map_err(|error| match error {
             RequestError::Unavailable(reason) => unavailable("nobody can answer now").private(reason),
             RequestError::Deadline => Fault::new(Code::Deadline, "no answer came in time; it may still be worked on"),
@@ -208,12 +233,15 @@ impl Desk {
             let text = answer.header(headers::FAULT_TEXT).unwrap_or("the target refused it");
             return Err(Fault::new(answer_code(code), text));
         }
-        let reply = json::decode(&answer.body, &BodyLimits { bytes: 64 << 20, ..BodyLimits::default() })
-            .map_err(|error| Fault::new(Code::Internal, "the answer was damaged on its way").private(error.to_string()))?;
+        let reply =
+            json::decode(&answer.body, &BodyLimits { bytes: 64 << 20, ..BodyLimits::default() }).map_err(|error| {
+                Fault::new(Code::Internal, "the answer was damaged on its way").private(error.to_string())
+            })?;
         match &lane.route.reply {
             None => Ok(reply),
             Some(map) => map.apply(&reply, &gatehouse_core::expr::Scope::new()).map_err(|violations| {
-                Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name())).violations(violations)
+                Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name()))
+                    .violations(violations)
             }),
         }
     }
@@ -224,7 +252,8 @@ impl Intake for Desk {
     fn admit(&self, endpoint: &str) -> Result<Admission, Fault> {
         let entrance = self.entrance(endpoint)?;
         let runtime = entrance.system.endpoint(&entrance.endpoint);
-        let runtime = runtime.ok_or_else(|| Fault::new(Code::NotFound, format!("there is no endpoint `{endpoint}`")))?;
+        let runtime =
+            runtime.ok_or_else(|| Fault::new(Code::NotFound, format!("there is no endpoint `{endpoint}`")))?;
         if let Health::Ready = &*self.health.borrow() {
         } else {
             self.metrics.received(endpoint, Code::Unavailable.as_str());
@@ -234,7 +263,8 @@ impl Intake for Desk {
             Ok(remaining) => Ok(Admission { endpoint: entrance.name.clone(), limits: runtime.limits, remaining }),
             Err(wait) => {
                 self.metrics.received(endpoint, Code::Throttled.as_str());
-                Err(Fault::new(Code::Throttled, "over the rate that this system may send").verdict(Verdict::RetryAfter(wait)))
+                Err(Fault::new(Code::Throttled, "over the rate that this system may send")
+                    .verdict(Verdict::RetryAfter(wait)))
             }
         }
     }
@@ -299,6 +329,14 @@ fn unavailable(text: &str) -> Fault {
 
 /// The code of a fault that came back over the bus.
 fn answer_code(word: &str) -> Code {
-    let known = [Code::Invalid, Code::Unavailable, Code::Unknown, Code::Deadline, Code::Unreachable, Code::BadAnswer, Code::Misconfigured];
+    let known = [
+        Code::Invalid,
+        Code::Unavailable,
+        Code::Unknown,
+        Code::Deadline,
+        Code::Unreachable,
+        Code::BadAnswer,
+        Code::Misconfigured,
+    ];
     known.into_iter().find(|code| code.as_str() == word).unwrap_or(Code::Refused)
 }

@@ -74,7 +74,11 @@ impl Ledger {
         let name = format!("{source}\n{message_id}");
         let busy = self.accepting.lock().map(|mut accepting| !accepting.insert(name.clone())).unwrap_or(false);
         if busy {
-            return Err(Fault::new(Code::Conflict, "a message with this id is being accepted at this moment; ask again").about(message_id));
+            return Err(Fault::new(
+                Code::Conflict,
+                "a message with this id is being accepted at this moment; ask again",
+            )
+            .about(message_id));
         }
         // From here on the id is held, whichever way this ends.
         let seen = Seen { source: source.to_owned(), message_id: message_id.to_owned(), body_hash };
@@ -83,14 +87,19 @@ impl Ledger {
             Some(hash) => Some(hash),
             None => {
                 let stored = self.store.seen(source, message_id).await;
-                let stored = stored.map_err(|error| Fault::new(Code::Unavailable, "the store cannot be read now").private(error.to_string()))?;
+                let stored = stored.map_err(|error| {
+                    Fault::new(Code::Unavailable, "the store cannot be read now").private(error.to_string())
+                })?;
                 stored.map(|seen| seen.body_hash)
             }
         };
         match before {
             None => Ok(Claim::New(accepting)),
             Some(hash) if hash == body_hash => Ok(Claim::Repeated),
-            Some(_) => Err(Fault::new(Code::Conflict, "a message with this id came before with another body").about(message_id)),
+            Some(_) => {
+                Err(Fault::new(Code::Conflict, "a message with this id came before with another body")
+                    .about(message_id))
+            }
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use gatehouse_bus::{Bus, Parcel};
 use gatehouse_core::fault::{Code, Fault, Violation};
+use gatehouse_core::json;
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::schema::Type;
 use gatehouse_core::site::Site;
-use gatehouse_core::json;
 use gatehouse_store::{Letter, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,14 @@ const LEASE: Duration = Duration::from_secs(300);
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Moves what arrives on a dead queue into the store. A parcel is settled only after the store has it, durably.
-pub async fn index(bus: Arc<dyn Bus>, store: Arc<dyn Store>, queue: &'static str, cause: &'static str, instance: Arc<str>, stop: CancellationToken) {
+pub async fn index(
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
+    queue: &'static str,
+    cause: &'static str,
+    instance: Arc<str>,
+    stop: CancellationToken,
+) {
     let mut wait = Duration::from_millis(200);
     loop {
         let consumer = tokio::select! {
@@ -87,7 +94,11 @@ impl Letters {
     pub fn new(site: &Site, bus: Arc<dyn Bus>, store: Arc<dyn Store>) -> Self {
         let of = |route: &Arc<gatehouse_core::site::Route>| {
             let name = route.name.clone();
-            route.targets.iter().map(move |target| ((name.clone(), target.name.clone()), target.queue.clone())).collect::<Vec<_>>()
+            route
+                .targets
+                .iter()
+                .map(move |target| ((name.clone(), target.name.clone()), target.queue.clone()))
+                .collect::<Vec<_>>()
         };
         let queues = site.routes.iter().filter(|route| !route.request).flat_map(of).collect();
         let types = site.types.iter().map(|(name, kind)| (name.clone(), kind.clone())).collect();
@@ -109,7 +120,10 @@ impl Letters {
         let claimed = self.store.claim(ids, actor, LEASE).await?;
         let mut outcomes = Vec::with_capacity(ids.len());
         for id in ids.iter().filter(|id| !claimed.iter().any(|letter| letter.summary.id == **id)) {
-            outcomes.push(Replayed { id: *id, refused: Some("it is not open: somebody else has it, or it is settled".to_owned()) });
+            outcomes.push(Replayed {
+                id: *id,
+                refused: Some("it is not open: somebody else has it, or it is settled".to_owned()),
+            });
         }
         for letter in claimed {
             let id = letter.summary.id;
@@ -141,7 +155,12 @@ impl Letters {
         let mut travelling = letter.headers;
         headers::forget_attempts(&mut travelling);
         travelling.insert(headers::REPLAY.to_owned(), summary.id.to_string());
-        let parcel = Parcel { id: summary.delivery_id.clone(), content_type: letter.content_type, headers: travelling, body: letter.body };
+        let parcel = Parcel {
+            id: summary.delivery_id.clone(),
+            content_type: letter.content_type,
+            headers: travelling,
+            body: letter.body,
+        };
         self.bus.publish(queue, parcel, PUBLISH_DEADLINE).await.map_err(|error| error.to_string())
     }
 
@@ -152,7 +171,10 @@ impl Letters {
     pub async fn edit(&self, id: i64, revision: u32, body: &[u8], actor: &str) -> Result<(), Fault> {
         let letter = self.store.letter(id).await.map_err(fault)?;
         let value = json::decode(body, &BodyLimits::default()).map_err(|error| {
-            let violation = Violation { pointer: format!("line {}, column {}", error.line, error.column), message: error.reason.clone() };
+            let violation = Violation {
+                pointer: format!("line {}, column {}", error.line, error.column),
+                message: error.reason.clone(),
+            };
             Fault::new(Code::Malformed, "the new body is no JSON").violations(vec![violation])
         })?;
         if let Some(kind) = letter.summary.kind.as_ref().and_then(|kind| self.types.get(kind)) {

@@ -97,18 +97,38 @@ impl Metrics {
         let bus_ready = IntGauge::new("gatehouse_bus_ready", "1 while the bus takes messages.")?;
         registry.register(Box::new(bus_ready.clone()))?;
         Ok(Self {
-            received: counter("gatehouse_received_total", "Arrivals by endpoint and outcome.", &["endpoint", "outcome"])?,
-            accept_seconds: histogram("gatehouse_accept_seconds", "From a decoded arrival to its receipt.", &["endpoint"])?,
+            received: counter(
+                "gatehouse_received_total",
+                "Arrivals by endpoint and outcome.",
+                &["endpoint", "outcome"],
+            )?,
+            accept_seconds: histogram(
+                "gatehouse_accept_seconds",
+                "From a decoded arrival to its receipt.",
+                &["endpoint"],
+            )?,
             published: counter("gatehouse_published_total", "Deliveries that the bus confirmed.", &target)?,
             delivered: counter("gatehouse_delivered_total", "Deliveries that the target took.", &target)?,
-            recognised: counter("gatehouse_recognised_total", "Deliveries that came again and were known to be done.", &target)?,
+            recognised: counter(
+                "gatehouse_recognised_total",
+                "Deliveries that came again and were known to be done.",
+                &target,
+            )?,
             retried: counter("gatehouse_retried_total", "Failed attempts that will be repeated.", &target)?,
             dead: counter("gatehouse_dead_total", "Deliveries that became dead letters.", &target)?,
-            unsettled: counter("gatehouse_unsettled_total", "Answers that the bus did not take; the delivery comes again.", &target)?,
+            unsettled: counter(
+                "gatehouse_unsettled_total",
+                "Answers that the bus did not take; the delivery comes again.",
+                &target,
+            )?,
             in_flight: gauge("gatehouse_in_flight", "Attempts under way.", &target)?,
             delivery_seconds: histogram("gatehouse_delivery_seconds", "How long attempts took.", &target)?,
             queue_depth: gauge("gatehouse_queue_depth", "Deliveries on a queue.", &["queue"])?,
-            queue_oldest: gauge("gatehouse_queue_oldest_seconds", "How long the oldest delivery has waited, where the bus can tell.", &["queue"])?,
+            queue_oldest: gauge(
+                "gatehouse_queue_oldest_seconds",
+                "How long the oldest delivery has waited, where the bus can tell.",
+                &["queue"],
+            )?,
             letters: gauge("gatehouse_letters", "Dead letters by state.", &["state"])?,
             circuit_open: gauge("gatehouse_circuit_open", "1 while a system's circuit is not closed.", &["system"])?,
             bus_ready,

@@ -90,7 +90,8 @@ impl Gateway {
         let ledger = Ledger::start(store.clone());
         background.spawn(declare(bus.clone(), topology(&site), stop.clone()));
 
-        let runtime = |(name, system): (&String, &Arc<dyn System>)| (name.clone(), Arc::new(SystemRuntime::new(system.clone())));
+        let runtime =
+            |(name, system): (&String, &Arc<dyn System>)| (name.clone(), Arc::new(SystemRuntime::new(system.clone())));
         let systems: HashMap<String, Arc<SystemRuntime>> = site.systems.iter().map(runtime).collect();
         for system in systems.values().filter(|system| system.is_outbound()) {
             background.spawn(system.clone().connect(secrets.clone(), stop.clone()));
@@ -99,7 +100,8 @@ impl Gateway {
             for index in 0..route.targets.len() {
                 let carrier = carrier(route, index, &systems, &ledger, &store, &metrics, &instance, &tracer);
                 let Some(carrier) = carrier else { continue };
-                let worker = Worker { carrier: Arc::new(carrier), bus: bus.clone(), stop: stop.clone(), tasks: tasks.clone() };
+                let worker =
+                    Worker { carrier: Arc::new(carrier), bus: bus.clone(), stop: stop.clone(), tasks: tasks.clone() };
                 background.spawn(worker.run());
             }
         }
@@ -107,8 +109,10 @@ impl Gateway {
             background.spawn(letters::index(bus.clone(), store.clone(), queue, cause, instance.clone(), stop.clone()));
         }
         let letters = Arc::new(Letters::new(&site, bus.clone(), store.clone()));
-        let desk: Arc<dyn Intake> = Arc::new(Desk::new(&site, &systems, bus.clone(), ledger.clone(), metrics.clone(), tracer.clone()));
-        let sends = |system: &Arc<SystemRuntime>| system.system.endpoints().iter().any(|e| e.direction == Direction::Inbound);
+        let desk: Arc<dyn Intake> =
+            Arc::new(Desk::new(&site, &systems, bus.clone(), ledger.clone(), metrics.clone(), tracer.clone()));
+        let sends =
+            |system: &Arc<SystemRuntime>| system.system.endpoints().iter().any(|e| e.direction == Direction::Inbound);
         for system in systems.values().filter(|system| sends(system)) {
             inbound.spawn(listen(system.clone(), secrets.clone(), desk.clone(), stop_inbound.clone()));
         }
@@ -120,7 +124,22 @@ impl Gateway {
         for tracker in [&inbound, &background] {
             tracker.close();
         }
-        let gateway = Self { site, metrics, letters, systems, address, bus, store, ledger, tracer, stop_inbound, stop, inbound, tasks, background };
+        let gateway = Self {
+            site,
+            metrics,
+            letters,
+            systems,
+            address,
+            bus,
+            store,
+            ledger,
+            tracer,
+            stop_inbound,
+            stop,
+            inbound,
+            tasks,
+            background,
+        };
         Ok(Arc::new(gateway))
     }
 
@@ -155,7 +174,9 @@ impl Gateway {
     ///
     /// # Errors
     /// The bus cannot tell now.
-    pub async fn depths(&self) -> Result<std::collections::BTreeMap<String, gatehouse_bus::Depth>, gatehouse_bus::BusError> {
+    pub async fn depths(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, gatehouse_bus::Depth>, gatehouse_bus::BusError> {
         self.bus.depths().await
     }
 
@@ -178,7 +199,12 @@ impl Gateway {
 ///
 /// # Errors
 /// What is wrong with them.
-pub async fn look(gateway: &gatehouse_core::site::Gateway, root: &Path, secrets: &dyn Secrets, patience: Duration) -> anyhow::Result<String> {
+pub async fn look(
+    gateway: &gatehouse_core::site::Gateway,
+    root: &Path,
+    secrets: &dyn Secrets,
+    patience: Duration,
+) -> anyhow::Result<String> {
     open::look(gateway, root, secrets, patience).await
 }
 
@@ -188,7 +214,11 @@ pub fn topology(site: &Site) -> Topology {
     let mut topology = Topology { ladder: site.gateway.ladder.clone(), ..Topology::default() };
     for route in &site.routes {
         for target in &route.targets {
-            let spec = QueueSpec { single_active_consumer: target.order_by.is_some(), max_bytes: None, request: route.request };
+            let spec = QueueSpec {
+                single_active_consumer: target.order_by.is_some(),
+                max_bytes: None,
+                request: route.request,
+            };
             topology.queues.insert(target.queue.clone(), spec);
         }
     }
@@ -246,7 +276,8 @@ async fn listen(system: Arc<SystemRuntime>, secrets: Arc<dyn Secrets>, desk: Arc
         };
         let Err(fault) = run.await else { return };
         tracing::error!(system = system.system.name(), %fault, private = fault.private, "the inbound half stopped; starting it again");
-        let pause = if matches!(fault.verdict, Verdict::Hold | Verdict::Reject) { Duration::from_secs(60) } else { wait };
+        let pause =
+            if matches!(fault.verdict, Verdict::Hold | Verdict::Reject) { Duration::from_secs(60) } else { wait };
         wait = (wait * 2).min(Duration::from_secs(30));
         tokio::select! {
             () = stop.cancelled() => return,
@@ -256,7 +287,13 @@ async fn listen(system: Arc<SystemRuntime>, secrets: Arc<dyn Secrets>, desk: Arc
 }
 
 /// Writes down every few seconds what only a look can tell.
-async fn observe(bus: Arc<dyn Bus>, store: Arc<dyn Store>, metrics: Arc<Metrics>, systems: HashMap<String, Arc<SystemRuntime>>, stop: CancellationToken) {
+async fn observe(
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    systems: HashMap<String, Arc<SystemRuntime>>,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
         tokio::select! {

@@ -54,12 +54,19 @@ pub(super) async fn bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -
 fn url(address: &Address, secrets: &dyn Secrets) -> anyhow::Result<String> {
     Ok(match address {
         Address::Clear(url) => url.clone(),
-        Address::Secret(secret) => secrets.fetch(secret).map_err(|fault| anyhow::anyhow!(fault.public))?.expose().to_owned(),
+        Address::Secret(secret) => {
+            secrets.fetch(secret).map_err(|fault| anyhow::anyhow!(fault.public))?.expose().to_owned()
+        }
     })
 }
 
 /// Opens both as a gateway would, asks them, and lets them go again.
-pub(super) async fn look(gateway: &Gateway, root: &Path, secrets: &dyn Secrets, patience: std::time::Duration) -> anyhow::Result<String> {
+pub(super) async fn look(
+    gateway: &Gateway,
+    root: &Path,
+    secrets: &dyn Secrets,
+    patience: std::time::Duration,
+) -> anyhow::Result<String> {
     let store = store(gateway, root, secrets).await?;
     let about = store.ping().await?;
     let bus = bus(gateway, root, secrets).await?;
@@ -68,7 +75,9 @@ pub(super) async fn look(gateway: &Gateway, root: &Path, secrets: &dyn Secrets, 
         loop {
             match bus.declare(gatehouse_bus::Topology::default()).await {
                 Ok(()) => break Ok(()),
-                Err(gatehouse_bus::BusError::Unavailable(_)) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                Err(gatehouse_bus::BusError::Unavailable(_)) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await
+                }
                 Err(error) => break Err(error),
             }
         }

@@ -3,7 +3,10 @@
 
 use gatehouse_core::Fault;
 use gatehouse_core::site::Telemetry;
-use opentelemetry::trace::{Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider as _};
+use opentelemetry::trace::{
+    Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _,
+    TracerProvider as _,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -44,7 +47,12 @@ impl Tracer {
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share))))
-            .with_resource(Resource::builder().with_service_name("gatehouse").with_attribute(KeyValue::new("service.instance.id", instance.to_owned())).build())
+            .with_resource(
+                Resource::builder()
+                    .with_service_name("gatehouse")
+                    .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))
+                    .build(),
+            )
             .build();
         let tracer = provider.tracer("gatehouse");
         Ok(Self(Some(Recorder { provider, tracer })))
@@ -54,7 +62,9 @@ impl Tracer {
     #[must_use]
     pub fn start(&self, kind: Kind, name: &str, traceparent: Option<&str>) -> Option<Span> {
         let recorder = self.0.as_ref()?;
-        let parent = traceparent.and_then(parse).map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
+        let parent = traceparent
+            .and_then(parse)
+            .map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
         let kind = match kind {
             Kind::Server => SpanKind::Server,
             Kind::Client => SpanKind::Client,
@@ -95,7 +105,8 @@ impl Span {
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let well_formed = version.len() == 2 && version != "ff" && trace.len() == 32 && span.len() == 16 && flags.len() == 2;
+    let well_formed =
+        version.len() == 2 && version != "ff" && trace.len() == 32 && span.len() == 16 && flags.len() == 2;
     if !well_formed {
         return None;
     }
@@ -117,7 +128,13 @@ mod tests {
     fn a_traceparent_is_read_or_ignored() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert!(parse(good).is_some_and(|context| context.is_sampled() && context.is_remote()));
-        for bad in ["", "00", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-xyz-00f067aa0ba902b7-01"] {
+        for bad in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-xyz-00f067aa0ba902b7-01",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }

@@ -1,0 +1,351 @@
+//! Applying a table: each row finds, cleans, converts, checks, and writes at its place in the target.
+
+use std::borrow::Cow;
+
+use super::{ExampleResult, Otherwise, Row};
+use crate::expr::Scope;
+use crate::fault::Violation;
+use crate::path::{Step, find};
+use crate::value::{Map, Value};
+
+/// The most violations that are told.
+const MAX_VIOLATIONS: usize = 50;
+
+/// The most characters of a value that an error shows.
+const MAX_SHOWN: usize = 60;
+
+/// The most elements that one list of a target may have.
+const MAX_ELEMENTS: usize = 100_000;
+
+pub(super) fn apply(rows: &[Row], source: &Value, extra: &Scope<'_>) -> Result<Value, Vec<Violation>> {
+    let mut target = Value::Map(Map::with_capacity(rows.len()));
+    let mut violations = Vec::new();
+    for row in rows {
+        let mut walk = Walk { row, root: source, extra, at: String::new(), violations: &mut violations };
+        match &row.from {
+            Some(from) => walk.row(from, source, &row.to, &mut target),
+            None => walk.computed(&row.to, &mut target),
+        }
+        if violations.len() >= MAX_VIOLATIONS {
+            break;
+        }
+    }
+    if violations.is_empty() { Ok(target) } else { Err(violations) }
+}
+
+/// Runs one row's examples, each alone.
+pub(super) fn examples(row: &Row) -> Vec<ExampleResult> {
+    let run = |(input, expected): &(String, String)| {
+        let source = Value::from(input.as_str());
+        let mut violations = Vec::new();
+        let root = Value::map();
+        let extra = Scope::new();
+        let mut walk = Walk { row, root: &root, extra: &extra, at: String::new(), violations: &mut violations };
+        let outcome = walk.leaf(Some(&source));
+        let failure = match (outcome, violations.first()) {
+            (_, Some(violation)) => Some(violation.message.clone()),
+            (Some(value), None) => {
+                let text = value.to_plain_text().unwrap_or_else(|| value.to_string());
+                (text != *expected).then(|| format!("`{input}` becomes `{text}`; the example says `{expected}`"))
+            }
+            (None, None) => {
+                (!expected.is_empty()).then(|| format!("`{input}` becomes nothing; the example says `{expected}`"))
+            }
+        };
+        ExampleResult { row: format!("{}: `{input}`", row.label), failure }
+    };
+    row.examples.iter().map(run).collect()
+}
+
+/// One row on its way through the source.
+struct Walk<'a> {
+    row: &'a Row,
+    root: &'a Value,
+    extra: &'a Scope<'a>,
+    /// Where in the source it is, for errors; written only inside lists.
+    at: String,
+    violations: &'a mut Vec<Violation>,
+}
+
+impl Walk<'_> {
+    /// Follows both paths side by side: each `[]` of the source walks along a `[]` of the target.
+    fn row(&mut self, from: &[Step], source: &Value, to: &[Step], target: &mut Value) {
+        let Some(split) = from.iter().position(|step| *step == Step::Each) else {
+            return self.spread(find(from, source), from, to, target);
+        };
+        let Some(into) = to.iter().position(|step| *step == Step::Each) else { return };
+        let list = match find(&from[..split], source) {
+            None | Some(Value::Null) => {
+                if self.row.required {
+                    self.fail(&from[..split], None, "is required, but absent");
+                }
+                return;
+            }
+            Some(Value::List(list)) => list.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+        };
+        let Some(slot) = self.slot(&to[..into], target) else { return };
+        if slot.as_list().is_none() {
+            *slot = Value::List(Vec::with_capacity(list.len()));
+        }
+        let Value::List(elements) = slot else { return };
+        let before = self.at.len();
+        for (index, item) in list.iter().enumerate().take(MAX_ELEMENTS) {
+            if elements.len() <= index {
+                elements.push(Value::Null);
+            }
+            self.enter(&from[..split], index);
+            self.row(&from[split + 1..], item, &to[into + 1..], &mut elements[index]);
+            self.at.truncate(before);
+        }
+    }
+
+    /// The source has no more lists; a target that has writes the same into each element that is there.
+    fn spread(&mut self, found: Option<&Value>, from: &[Step], to: &[Step], target: &mut Value) {
+        let before = self.at.len();
+        if !self.at.is_empty() || !from.is_empty() {
+            self.describe(from);
+        }
+        if let Some(value) = self.leaf(found) {
+            self.write(to, target, value);
+        }
+        self.at.truncate(before);
+    }
+
+    /// A row without `from`: an expression over the whole source, or a constant.
+    fn computed(&mut self, to: &[Step], target: &mut Value) {
+        let value = match &self.row.value {
+            Some(_) => self.leaf(Some(self.root)),
+            None => self.row.default.clone(),
+        };
+        if let Some(value) = value {
+            self.write(to, target, value);
+        }
+    }
+
+    /// Everything that a row does to one value. `None`: nothing is written, be it absent or wrong.
+    fn leaf(&mut self, found: Option<&Value>) -> Option<Value> {
+        let computed;
+        let found = match &self.row.value {
+            None => found,
+            Some(expression) => {
+                let null = Value::Null;
+                let scope = match &self.row.from {
+                    None => self.extra.clone().with_fields(self.root),
+                    Some(_) => {
+                        self.extra.clone().with("value", found.unwrap_or(&null)).with_fields(found.unwrap_or(&null))
+                    }
+                };
+                match expression.eval(&scope) {
+                    Ok(value) => {
+                        computed = value;
+                        Some(&computed)
+                    }
+                    Err(reason) => {
+                        self.violate(format!("{}: {reason}", self.row.label));
+                        return None;
+                    }
+                }
+            }
+        };
+        let found = match found {
+            None | Some(Value::Null) => return self.absent(found),
+            Some(Value::Text(text)) if text.is_empty() && (self.row.default.is_some() || self.row.required) => {
+                return self.absent(found);
+            }
+            Some(found) => found,
+        };
+        let cleaned = self.clean(found)?;
+        let coded = self.code(cleaned)?;
+        let converted = match self.row.kind.convert(&coded) {
+            Ok(Cow::Owned(value)) => value,
+            Ok(Cow::Borrowed(_)) => coded.into_owned(),
+            // Nothing but spaces in an optional number or date is nothing.
+            Err(_) if coded.as_text().is_some_and(|text| text.trim().is_empty()) => return self.absent(None),
+            Err(reason) => {
+                self.reject(&coded, &reason);
+                return None;
+            }
+        };
+        if let Some(check) = &self.row.check {
+            match check.test(&Scope::new().with("value", &converted)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.reject(&converted, &format!("does not satisfy `{}`", check.text()));
+                    return None;
+                }
+                Err(reason) => {
+                    self.reject(&converted, &reason);
+                    return None;
+                }
+            }
+        }
+        Some(converted)
+    }
+
+    fn absent(&mut self, found: Option<&Value>) -> Option<Value> {
+        if let Some(default) = &self.row.default {
+            return Some(default.clone());
+        }
+        if self.row.required {
+            let what = if found.is_some() { "is required, but empty" } else { "is required, but absent" };
+            self.violate(format!("{} {what}", self.row.label));
+            return None;
+        }
+        // An explicit null stays one only where the row says nothing about its type.
+        (found.is_some() && matches!(self.row.kind, super::convert::Kind::Any)).then_some(Value::Null)
+    }
+
+    fn clean<'v>(&mut self, found: &'v Value) -> Option<Cow<'v, Value>> {
+        if self.row.clean.is_empty() {
+            return Some(Cow::Borrowed(found));
+        }
+        let mut text = match found {
+            Value::Text(text) => Cow::Borrowed(text.as_str()),
+            other => match other.to_plain_text() {
+                Some(text) => Cow::Owned(text),
+                None => {
+                    self.reject(found, &format!("is {}, and only text can be cleaned", found.kind()));
+                    return None;
+                }
+            },
+        };
+        for word in &self.row.clean {
+            match word.apply(text) {
+                Ok(cleaned) => text = cleaned,
+                Err(reason) => {
+                    self.reject(found, reason);
+                    return None;
+                }
+            }
+        }
+        Some(match text {
+            Cow::Borrowed(text) if Some(text) == found.as_text() => Cow::Borrowed(found),
+            text => Cow::Owned(Value::Text(text.into_owned())),
+        })
+    }
+
+    /// Looks the value up in the row's code table.
+    fn code<'v>(&mut self, value: Cow<'v, Value>) -> Option<Cow<'v, Value>> {
+        let Some(values) = &self.row.values else { return Some(value) };
+        let text = value.to_plain_text().unwrap_or_default();
+        if let Some((_, to)) = values.iter().find(|(from, _)| *from == text) {
+            return Some(Cow::Owned(to.clone()));
+        }
+        match &self.row.otherwise {
+            Otherwise::Keep => Some(value),
+            Otherwise::Null => Some(Cow::Owned(Value::Null)),
+            Otherwise::Literal(literal) => Some(Cow::Owned(literal.clone())),
+            Otherwise::Reject => {
+                let known: Vec<_> = values.iter().take(8).map(|(from, _)| from.as_str()).collect();
+                self.reject(&value, &format!("is not in the table ({})", known.join(", ")));
+                None
+            }
+        }
+    }
+
+    /// Writes a value; `[]` in what is left of the path means every element that is there.
+    fn write(&mut self, to: &[Step], target: &mut Value, value: Value) {
+        match to.iter().position(|step| *step == Step::Each) {
+            None => {
+                if let Some(slot) = self.slot(to, target) {
+                    *slot = value;
+                }
+            }
+            Some(split) => {
+                let Some(Value::List(elements)) = self.slot(&to[..split], target) else { return };
+                for element in elements {
+                    self.write(&to[split + 1..], element, value.clone());
+                }
+            }
+        }
+    }
+
+    /// The place at the end of a path, made where it is not there.
+    fn slot<'t>(&mut self, to: &[Step], mut target: &'t mut Value) -> Option<&'t mut Value> {
+        for step in to {
+            match step {
+                Step::Name(name) => {
+                    if *target == Value::Null {
+                        *target = Value::map();
+                    }
+                    if target.as_map().is_none() {
+                        self.violate(format!("{}: `{name}` is to be written into {}", self.row.label, target.kind()));
+                        return None;
+                    }
+                    let map = target.as_map_mut()?;
+                    if !map.contains_key(name) {
+                        map.insert(name.clone(), Value::Null);
+                    }
+                    target = map.get_mut(name)?;
+                }
+                Step::Index(index) => {
+                    if *target == Value::Null {
+                        *target = Value::List(Vec::new());
+                    }
+                    let Value::List(list) = target else { return None };
+                    if *index >= 1_000 {
+                        self.violate(format!("{}: element {index} is too far", self.row.label));
+                        return None;
+                    }
+                    if list.len() <= *index {
+                        list.resize(*index + 1, Value::Null);
+                    }
+                    target = &mut list[*index];
+                }
+                Step::Each => return None,
+            }
+        }
+        Some(target)
+    }
+
+    fn fail(&mut self, from: &[Step], _value: Option<&Value>, reason: &str) {
+        let before = self.at.len();
+        self.describe(from);
+        self.violate(format!("{} {reason}", self.row.label));
+        self.at.truncate(before);
+    }
+
+    fn reject(&mut self, value: &Value, reason: &str) {
+        let shown = if self.row.sensitive { "***".to_owned() } else { shown(value) };
+        self.violate(format!("{}: {shown} {reason}", self.row.label));
+    }
+
+    fn violate(&mut self, message: String) {
+        if self.violations.len() < MAX_VIOLATIONS {
+            self.violations.push(Violation { pointer: self.at.clone(), message });
+        }
+    }
+
+    /// Into element `index` of the list at `from`.
+    fn enter(&mut self, from: &[Step], index: usize) {
+        use std::fmt::Write;
+        self.describe(from);
+        let _ = write!(self.at, "[{index}]");
+    }
+
+    fn describe(&mut self, from: &[Step]) {
+        use std::fmt::Write;
+        for step in from {
+            let _ = match step {
+                Step::Name(name) if self.at.is_empty() => write!(self.at, "{name}"),
+                Step::Name(name) => write!(self.at, ".{name}"),
+                Step::Each => write!(self.at, "[]"),
+                Step::Index(index) => write!(self.at, "[{index}]"),
+            };
+        }
+    }
+}
+
+/// A value as an error shows it, cut.
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::Text(text) => format!("{text:?}"),
+        Value::List(_) | Value::Map(_) => value.kind().to_owned(),
+        other => other.to_plain_text().unwrap_or_else(|| "null".to_owned()),
+    };
+    if text.chars().count() <= MAX_SHOWN {
+        return text;
+    }
+    format!("{}…", text.chars().take(MAX_SHOWN).collect::<String>())
+}
