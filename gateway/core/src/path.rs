@@ -36,10 +36,10 @@ impl Path {
         let mut at = 0;
         loop {
             let rest = &text[at..];
-            let name_end = if rest.starts_with('`') {
-                let close = rest[1..].find('`').ok_or_else(|| (at, "the backtick is not closed".to_owned()))? + 1;
-                steps.push(Step::Name(rest[1..close].to_owned()));
-                close + 1
+            let name_end = if let Some(quoted) = rest.strip_prefix('`') {
+                let close = quoted.find('`').ok_or_else(|| (at, "the backtick is not closed".to_owned()))?;
+                steps.push(Step::Name(quoted[..close].to_owned()));
+                close + 2
             } else {
                 let end = rest.find(['.', '[', ']', '`']).unwrap_or(rest.len());
                 steps.push(Step::Name(rest[..end].to_owned()));

@@ -45,7 +45,10 @@ impl Type {
                 return None;
             }
         };
-        let compiled = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).should_validate_formats(true).build(&schema);
+        let compiled = jsonschema::options()
+            .with_draft(jsonschema::Draft::Draft202012)
+            .should_validate_formats(true)
+            .build(&schema);
         let validator = match compiled {
             Ok(validator) => validator,
             Err(error) => {
@@ -150,7 +153,9 @@ fn to_json(value: &Value) -> serde_json::Value {
         },
         Value::Text(text) => serde_json::Value::String(text.clone()),
         Value::List(list) => serde_json::Value::Array(list.iter().map(to_json).collect()),
-        Value::Map(map) => serde_json::Value::Object(map.iter().map(|(name, value)| (name.clone(), to_json(value))).collect()),
+        Value::Map(map) => {
+            serde_json::Value::Object(map.iter().map(|(name, value)| (name.clone(), to_json(value))).collect())
+        }
     }
 }
 
@@ -197,7 +202,8 @@ mod tests {
     fn a_body_is_judged_exactly_with_pointers() {
         let kind = compile(SCHEMA).unwrap();
         assert_eq!(kind.root_names().unwrap().len(), 5);
-        let good: Value = [("orderNo", Value::from("1")), ("amount", number("12345678901234567.89"))].into_iter().collect();
+        let good: Value =
+            [("orderNo", Value::from("1")), ("amount", number("12345678901234567.89"))].into_iter().collect();
         assert_eq!(kind.validate(&good), Ok(()));
         let line: Value = [("qty", Value::from("two"))].into_iter().collect();
         let bad: Value = [

@@ -1,10 +1,11 @@
 //! Reading a site's YAML: strict, with the place of every value kept. The parser stays behind this one module.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, MapAccess};
 use serde::{Deserialize, Deserializer};
 
 use crate::diagnostics::{Problem, Problems, SourceFile};
@@ -54,6 +55,61 @@ impl<T: JsonSchema> JsonSchema for Located<T> {
     }
 }
 
+/// A map of the file in its order, each name with its place: `endpoints:` of a system.
+#[derive(Clone)]
+pub struct Entries<T>(pub Vec<(Located<String>, T)>);
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Entries<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (&name.value, value))).finish()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = Entries<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names, each with what it means")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
+}
+
+/// The schema is that of a map.
+impl<T: JsonSchema> JsonSchema for Entries<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Entries_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<std::collections::BTreeMap<String, T>>()
+    }
+}
+
 /// Reads one file into its struct; what is wrong goes to `problems` with its place, and `None` comes back.
 pub fn read<T: DeserializeOwned>(file: &SourceFile, problems: &mut Problems) -> Option<T> {
     let options = serde_saphyr::options! {
@@ -82,4 +138,26 @@ fn range(location: serde_saphyr::Location) -> Range<usize> {
     let start = span.byte_offset().and_then(|at| usize::try_from(at).ok()).unwrap_or(0);
     let len = span.byte_len().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
     start..start + len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_their_order_and_places() {
+        let file = SourceFile::new("a.yaml", "zebra: 1\n\"the ape\": 2\n");
+        let mut problems = Problems::new();
+        let entries: Entries<u32> = read(&file, &mut problems).unwrap();
+        let found: Vec<_> = entries.0.iter().map(|(name, value)| (&file.text()[name.span.clone()], *value)).collect();
+        assert_eq!(found, [("zebra", 1), ("\"the ape\"", 2)]);
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_a_problem() {
+        let file = SourceFile::new("a.yaml", "a: 1\na: 2\n");
+        let mut problems = Problems::new();
+        assert!(read::<Entries<u32>>(&file, &mut problems).is_none());
+        assert!(problems.has_errors());
+    }
 }

@@ -1,6 +1,11 @@
 //! HTTP and TLS wiring, shared by every adapter that speaks HTTP: the capped listener that adapters mount endpoints on,
-//! and the client that they call out with. It knows nothing of messages.
+//! the client that they call out with, credentials both ways, and problem documents. It knows nothing of messages.
 
+pub mod auth;
 pub mod body;
 pub mod client;
 pub mod door;
+pub mod path;
+pub mod problem;
+mod tls;
+pub mod trace;

@@ -17,7 +17,10 @@ pub const TYPES: &[(&str, &str)] = &[
     ("string", "text; numbers and booleans become text with the digits they have"),
     ("integer", "a whole number, from a number or text"),
     ("decimal", "a number, from a number or text, with the digits it has"),
-    ("decimal(2)", "a number with at most so many digits after the point; more are refused, or rounded with `round: half_up`"),
+    (
+        "decimal(2)",
+        "a number with at most so many digits after the point; more are refused, or rounded with `round: half_up`",
+    ),
     ("boolean", "true or false, also from `true`/`false`, `1`/`0`, `Y`/`N`, `yes`/`no`, `是`/`否`"),
     ("date", "a day, written `2026-11-24`"),
     ("datetime", "a moment, written `2026-11-24T08:00:00+08:00`"),
@@ -43,11 +46,18 @@ pub(super) enum KindError {
 }
 
 impl Kind {
-    pub(super) fn parse(word: &str, read: Option<String>, write: Option<String>, zone: Option<&str>, round: bool) -> Result<Self, KindError> {
+    pub(super) fn parse(
+        word: &str,
+        read: Option<String>,
+        write: Option<String>,
+        zone: Option<&str>,
+        round: bool,
+    ) -> Result<Self, KindError> {
         // A format that cannot be written at all is found now, not at the first message.
         for format in read.iter().chain(&write).filter(|format| !format.starts_with("epoch_")) {
             let sample = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-            strtime::format(format, &sample).map_err(|error| KindError::Format(format!("this is no strftime format: {error}")))?;
+            strtime::format(format, &sample)
+                .map_err(|error| KindError::Format(format!("this is no strftime format: {error}")))?;
         }
         Ok(match word {
             "any" => Self::Any,
@@ -61,7 +71,10 @@ impl Kind {
                 Self::DateTime { read, write, zone }
             }
             other => {
-                let digits = other.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')).and_then(|digits| digits.trim().parse().ok());
+                let digits = other
+                    .strip_prefix("decimal(")
+                    .and_then(|rest| rest.strip_suffix(')'))
+                    .and_then(|digits| digits.trim().parse().ok());
                 let digits = digits.filter(|digits| *digits <= 28).ok_or(KindError::Unknown)?;
                 Self::Decimal { digits: Some(digits), round }
             }
@@ -74,14 +87,19 @@ impl Kind {
             Self::Any => Ok(Cow::Borrowed(value)),
             Self::Text => match value {
                 Value::Text(_) => Ok(Cow::Borrowed(value)),
-                other => other.to_plain_text().map(|text| Cow::Owned(Value::Text(text))).ok_or_else(|| format!("is {}, not text", other.kind())),
+                other => other
+                    .to_plain_text()
+                    .map(|text| Cow::Owned(Value::Text(text)))
+                    .ok_or_else(|| format!("is {}, not text", other.kind())),
             },
             Self::Integer => {
                 let number = number(value).ok_or("is no whole number")?;
                 match number.to_decimal() {
                     Some(decimal) if decimal.is_integer() => Ok(owned(value, number, |_| decimal.trunc())),
                     // More than 28 digits: an id, kept as it came.
-                    None if number.to_string().trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) => Ok(Cow::Owned(number.into())),
+                    None if number.to_string().trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) => {
+                        Ok(Cow::Owned(number.into()))
+                    }
                     _ => Err("is no whole number".to_owned()),
                 }
             }
@@ -90,7 +108,11 @@ impl Kind {
                 let decimal = number.to_decimal().ok_or("has more than 28 digits")?;
                 let Some(digits) = *digits else { return Ok(keep(value, number)) };
                 if decimal.normalize().scale() <= digits {
-                    return Ok(if decimal.scale() <= digits { keep(value, number) } else { Cow::Owned(Number::from(decimal.normalize()).into()) });
+                    return Ok(if decimal.scale() <= digits {
+                        keep(value, number)
+                    } else {
+                        Cow::Owned(Number::from(decimal.normalize()).into())
+                    });
                 }
                 if !round {
                     return Err(format!("has more than {digits} digits after the point"));
@@ -112,7 +134,9 @@ impl Kind {
             Self::Date { read, write } => {
                 let text = value.to_plain_text().ok_or("is no date")?;
                 let date = match read {
-                    None => text.trim().parse::<jiff::civil::Date>().map_err(|_| "is no date like 2026-11-24".to_owned())?,
+                    None => {
+                        text.trim().parse::<jiff::civil::Date>().map_err(|_| "is no date like 2026-11-24".to_owned())?
+                    }
                     Some(format) => {
                         let parsed = strtime::parse(format, text.trim()).and_then(|parsed| parsed.to_date());
                         parsed.map_err(|_| format!("is no date of the form `{format}`"))?
@@ -120,7 +144,9 @@ impl Kind {
                 };
                 let written = match write {
                     None => date.to_string(),
-                    Some(format) => strtime::format(format, date).map_err(|_| format!("cannot be written as `{format}`"))?,
+                    Some(format) => {
+                        strtime::format(format, date).map_err(|_| format!("cannot be written as `{format}`"))?
+                    }
                 };
                 Ok(Cow::Owned(Value::Text(written)))
             }
@@ -138,7 +164,10 @@ fn moment(text: &str, format: Option<&str>, zone: Option<&TimeZone>) -> Result<Z
     let place = |timestamp: Timestamp| timestamp.to_zoned(zone.cloned().unwrap_or(TimeZone::UTC));
     let local = |time: DateTime| match zone {
         // A time that the zone skips or repeats (daylight saving) would be a guess.
-        Some(zone) => zone.to_ambiguous_zoned(time).unambiguous().map_err(|_| "is a time that its zone skips or has twice".to_owned()),
+        Some(zone) => zone
+            .to_ambiguous_zoned(time)
+            .unambiguous()
+            .map_err(|_| "is a time that its zone skips or has twice".to_owned()),
         None => Err("names no offset; give the row a `zone`".to_owned()),
     };
     match format {
@@ -164,7 +193,8 @@ fn moment(text: &str, format: Option<&str>, zone: Option<&TimeZone>) -> Result<Z
             Ok(timestamp) if zone.is_some() => Ok(place(timestamp)),
             Ok(timestamp) => {
                 // Without a zone of its own it keeps the offset that it came with.
-                let offset = jiff::fmt::temporal::Pieces::parse(text).ok().and_then(|pieces| pieces.to_numeric_offset());
+                let offset =
+                    jiff::fmt::temporal::Pieces::parse(text).ok().and_then(|pieces| pieces.to_numeric_offset());
                 Ok(timestamp.to_zoned(offset.map_or(TimeZone::UTC, TimeZone::fixed)))
             }
             Err(_) => local(text.parse().map_err(|_| "is no time like 2026-11-24T08:00:00+08:00".to_owned())?),
@@ -176,7 +206,9 @@ fn write_moment(moment: &Zoned, format: Option<&str>) -> Result<Value, String> {
     Ok(match format {
         Some("epoch_s") => Number::from(moment.timestamp().as_second()).into(),
         Some("epoch_ms") => Number::from(moment.timestamp().as_millisecond()).into(),
-        Some(format) => Value::Text(strtime::format(format, moment).map_err(|_| format!("cannot be written as `{format}`"))?),
+        Some(format) => {
+            Value::Text(strtime::format(format, moment).map_err(|_| format!("cannot be written as `{format}`"))?)
+        }
         None => Value::Text(moment.timestamp().display_with_offset(moment.offset()).to_string()),
     })
 }

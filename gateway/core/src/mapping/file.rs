@@ -94,16 +94,29 @@ pub(super) fn compile(file: &SourceFile, problems: &mut Problems) -> Option<Mapp
     let table: MappingFile = yaml::read(file, problems)?;
     let mut found = Problems::new();
     if table.version.value != 1 {
-        found.push(Problem::error("version", file, table.version.span.clone(), "this program reads version 1").help("write `version: 1`"));
+        found.push(
+            Problem::error("version", file, table.version.span.clone(), "this program reads version 1")
+                .help("write `version: 1`"),
+        );
     }
     if table.rows.len() > MAX_ROWS {
-        found.push(Problem::error("too-large", file, table.mapping.span.clone(), format!("a table has at most {MAX_ROWS} rows")));
+        found.push(Problem::error(
+            "too-large",
+            file,
+            table.mapping.span.clone(),
+            format!("a table has at most {MAX_ROWS} rows"),
+        ));
     }
     let mut rows: Vec<Row> = Vec::with_capacity(table.rows.len());
     for (index, row) in table.rows.iter().enumerate() {
         let Some(compiled) = (Checker { file, problems: &mut found }).row(index + 1, row) else { continue };
         if let Some(other) = rows.iter().find(|other| overlap(&other.to, &compiled.to)) {
-            found.push(Problem::error("duplicate", file, row.to.span.clone(), format!("`{}` is written by {} already", row.to.value, other.label)));
+            found.push(Problem::error(
+                "duplicate",
+                file,
+                row.to.span.clone(),
+                format!("`{}` is written by {} already", row.to.value, other.label),
+            ));
         }
         rows.push(compiled);
     }
@@ -138,8 +151,17 @@ impl Checker<'_> {
         if let (Some(to), Some(from), Some(at)) = (&to, &from, &row.from)
             && from.lists() > to.lists()
         {
-            let text = format!("`{}` finds lists in {} levels, but `{}` has {}", at.value, from.lists(), row.to.value, to.lists());
-            self.problems.push(Problem::error("lists", self.file, at.span.clone(), text).help("write `[]` on both sides, or `[0]` for the first element"));
+            let text = format!(
+                "`{}` finds lists in {} levels, but `{}` has {}",
+                at.value,
+                from.lists(),
+                row.to.value,
+                to.lists()
+            );
+            self.problems.push(
+                Problem::error("lists", self.file, at.span.clone(), text)
+                    .help("write `[]` on both sides, or `[0]` for the first element"),
+            );
         }
         let value = row.value.as_ref().and_then(|text| match Expression::compile(text, &Names::Open) {
             Ok(expression) => Some(expression),
@@ -152,7 +174,7 @@ impl Checker<'_> {
         let kind = self.kind(row);
         let clean = row.clean.iter().filter_map(|word| self.cleaner(word)).collect();
         let examples = self.examples(row);
-        let typed = |text: &String| literal(text, &kind);
+        let typed = |text: &String| literal(text.as_str(), &kind);
         let otherwise = match row.otherwise.as_deref() {
             None | Some("reject") => Otherwise::Reject,
             Some("keep") => Otherwise::Keep,
@@ -164,7 +186,11 @@ impl Checker<'_> {
         }
         let default = row.default.as_ref().map(typed);
         if let Some(Err(reason)) = &default {
-            self.error("bad-default", &row.to.span, format!("the default of `{}` does not fit its type: {reason}", row.to.value));
+            self.error(
+                "bad-default",
+                &row.to.span,
+                format!("the default of `{}` does not fit its type: {reason}", row.to.value),
+            );
         }
         if self.problems.iter().count() > before {
             return None;
@@ -178,7 +204,10 @@ impl Checker<'_> {
             required: row.required,
             kind,
             default: default.and_then(Result::ok),
-            values: row.values.as_ref().map(|values| values.iter().map(|(from, to)| (from.clone(), Value::from(to.as_str()))).collect()),
+            values: row
+                .values
+                .as_ref()
+                .map(|values| values.iter().map(|(from, to)| (from.clone(), Value::from(to.as_str()))).collect()),
             otherwise,
             clean,
             check,
@@ -207,17 +236,31 @@ impl Checker<'_> {
             return Kind::Any;
         };
         let word = |at: &Option<Located<String>>| at.as_ref().map(|at| at.value.clone());
-        match Kind::parse(at, word(&row.format), word(&row.write), row.zone.as_ref().map(|zone| zone.as_str()), row.round.is_some()) {
+        match Kind::parse(
+            at,
+            word(&row.format),
+            word(&row.write),
+            row.zone.as_ref().map(|zone| zone.as_str()),
+            row.round.is_some(),
+        ) {
             Ok(kind) => kind,
             Err(convert::KindError::Unknown) => {
                 let known = convert::TYPES.iter().map(|(word, _)| *word);
-                let problem = Problem::error("unknown-type", self.file, at.span.clone(), format!("there is no type `{}`", at.value));
+                let problem = Problem::error(
+                    "unknown-type",
+                    self.file,
+                    at.span.clone(),
+                    format!("there is no type `{}`", at.value),
+                );
                 self.problems.push(problem.did_you_mean(at, known));
                 Kind::Any
             }
             Err(convert::KindError::Zone) => {
                 let span = row.zone.as_ref().map_or(at.span.clone(), |zone| zone.span.clone());
-                self.problems.push(Problem::error("unknown-zone", self.file, span, "there is no such time zone").help("zones are named like `Asia/Shanghai` or `UTC`"));
+                self.problems.push(
+                    Problem::error("unknown-zone", self.file, span, "there is no such time zone")
+                        .help("zones are named like `Asia/Shanghai` or `UTC`"),
+                );
                 Kind::Any
             }
             Err(convert::KindError::Format(reason)) => {
@@ -231,7 +274,12 @@ impl Checker<'_> {
     fn cleaner(&mut self, word: &Located<String>) -> Option<Clean> {
         let found = Clean::parse(word);
         if found.is_none() {
-            let problem = Problem::error("unknown-cleaner", self.file, word.span.clone(), format!("there is no cleaning word `{}`", word.value));
+            let problem = Problem::error(
+                "unknown-cleaner",
+                self.file,
+                word.span.clone(),
+                format!("there is no cleaning word `{}`", word.value),
+            );
             self.problems.push(problem.did_you_mean(word, clean::CLEANERS.iter().map(|(known, _)| *known)));
         }
         found
@@ -251,6 +299,6 @@ impl Checker<'_> {
 }
 
 /// A default as the row's type writes it.
-fn literal(text: &String, kind: &Kind) -> Result<Value, String> {
-    kind.convert(&Value::from(text.as_str())).map(std::borrow::Cow::into_owned)
+fn literal(text: &str, kind: &Kind) -> Result<Value, String> {
+    kind.convert(&Value::from(text)).map(std::borrow::Cow::into_owned)
 }

@@ -48,7 +48,9 @@ pub(super) fn examples(row: &Row) -> Vec<ExampleResult> {
                 let text = value.to_plain_text().unwrap_or_else(|| value.to_string());
                 (text != *expected).then(|| format!("`{input}` becomes `{text}`; the example says `{expected}`"))
             }
-            (None, None) => (!expected.is_empty()).then(|| format!("`{input}` becomes nothing; the example says `{expected}`")),
+            (None, None) => {
+                (!expected.is_empty()).then(|| format!("`{input}` becomes nothing; the example says `{expected}`"))
+            }
         };
         ExampleResult { row: format!("{}: `{input}`", row.label), failure }
     };
@@ -69,7 +71,7 @@ impl Walk<'_> {
     /// Follows both paths side by side: each `[]` of the source walks along a `[]` of the target.
     fn row(&mut self, from: &[Step], source: &Value, to: &[Step], target: &mut Value) {
         let Some(split) = from.iter().position(|step| *step == Step::Each) else {
-            return self.into_lists(find(from, source), from, to, target);
+            return self.spread(find(from, source), from, to, target);
         };
         let Some(into) = to.iter().position(|step| *step == Step::Each) else { return };
         let list = match find(&from[..split], source) {
@@ -99,7 +101,7 @@ impl Walk<'_> {
     }
 
     /// The source has no more lists; a target that has writes the same into each element that is there.
-    fn into_lists(&mut self, found: Option<&Value>, from: &[Step], to: &[Step], target: &mut Value) {
+    fn spread(&mut self, found: Option<&Value>, from: &[Step], to: &[Step], target: &mut Value) {
         let before = self.at.len();
         if !self.at.is_empty() || !from.is_empty() {
             self.describe(from);
@@ -130,7 +132,9 @@ impl Walk<'_> {
                 let null = Value::Null;
                 let scope = match &self.row.from {
                     None => self.extra.clone().with_fields(self.root),
-                    Some(_) => self.extra.clone().with("value", found.unwrap_or(&null)).with_fields(found.unwrap_or(&null)),
+                    Some(_) => {
+                        self.extra.clone().with("value", found.unwrap_or(&null)).with_fields(found.unwrap_or(&null))
+                    }
                 };
                 match expression.eval(&scope) {
                     Ok(value) => {
@@ -146,7 +150,9 @@ impl Walk<'_> {
         };
         let found = match found {
             None | Some(Value::Null) => return self.absent(found),
-            Some(Value::Text(text)) if text.is_empty() && (self.row.default.is_some() || self.row.required) => return self.absent(found),
+            Some(Value::Text(text)) if text.is_empty() && (self.row.default.is_some() || self.row.required) => {
+                return self.absent(found);
+            }
             Some(found) => found,
         };
         let cleaned = self.clean(found)?;

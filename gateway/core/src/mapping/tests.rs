@@ -43,7 +43,14 @@ fn order() -> Value {
     let item = |code: &str, num: Value| map([("code", code.into()), ("num", num), ("price", number("2.50"))]);
     map([
         ("order_id", "a-1".into()),
-        ("buyer", map([("user_id", number("12345678901234567890")), ("mobile", " +86 138-0013-8000".into()), ("industry", "".into())])),
+        (
+            "buyer",
+            map([
+                ("user_id", number("12345678901234567890")),
+                ("mobile", " +86 138-0013-8000".into()),
+                ("industry", "".into()),
+            ]),
+        ),
         ("status", "TRADE_PAID".into()),
         ("pay", map([("total", "12345678901234567.89".into())])),
         ("created", "2026-11-24 08:00:00".into()),
@@ -61,10 +68,19 @@ fn the_table_of_the_design_works() {
     }
     let meta = map([("shop", "s1".into())]);
     let body = mapping.apply(&order, &Scope::new().with("meta", &meta)).unwrap();
-    let line = |sku: &str, qty: &str, total: &str| map([("sku", sku.into()), ("qty", number(qty)), ("total", number(total)), ("order", "a-1".into())]);
+    let line = |sku: &str, qty: &str, total: &str| {
+        map([("sku", sku.into()), ("qty", number(qty)), ("total", number(total)), ("order", "a-1".into())])
+    };
     let expected = map([
         ("orderNo", "a-1".into()),
-        ("customer", map([("no", "12345678901234567890".into()), ("phone", "+86-138-0013-8000".into()), ("industry", "其他".into())])),
+        (
+            "customer",
+            map([
+                ("no", "12345678901234567890".into()),
+                ("phone", "+86-138-0013-8000".into()),
+                ("industry", "其他".into()),
+            ]),
+        ),
         ("status", "paid".into()),
         ("amount", number("12345678901234567.89")),
         ("createdAt", "2026-11-24T08:00:00+08:00".into()),
@@ -111,7 +127,9 @@ fn every_row_that_fails_is_told_with_its_place() {
 
 #[test]
 fn sensitive_values_are_masked() {
-    let mapping = compile("version: 1\nmapping: m\nrows:\n  - { to: phone, from: phone, clean: [phone_cn], sensitive: true }\n").unwrap();
+    let mapping =
+        compile("version: 1\nmapping: m\nrows:\n  - { to: phone, from: phone, clean: [phone_cn], sensitive: true }\n")
+            .unwrap();
     let violations = mapping.apply(&map([("phone", "021-5555 4444".into())]), &Scope::new()).unwrap_err();
     assert!(violations[0].message.contains("***") && !violations[0].message.contains("5555"), "{violations:?}");
 }
@@ -122,12 +140,19 @@ fn one_is_a_list_of_one_and_lists_nest() {
     let mapping = compile(table).unwrap();
     let item = |code: &str| map([("code", code.into())]);
     let source = map([
-        ("orders", Value::List(vec![map([("items", item("A"))]), map([("items", Value::List(vec![item("B"), item("C")]))])])),
+        (
+            "orders",
+            Value::List(vec![map([("items", item("A"))]), map([("items", Value::List(vec![item("B"), item("C")]))])]),
+        ),
         ("tag", "x".into()),
     ]);
     let s = |code: &str| map([("s", code.into())]);
     let l = |list: Vec<Value>| map([("l", Value::List(list))]);
-    let expected = map([("o", Value::List(vec![l(vec![s("A")]), l(vec![s("B"), s("C")])])), ("tags", Value::List(vec!["x".into()])), ("first", "A".into())]);
+    let expected = map([
+        ("o", Value::List(vec![l(vec![s("A")]), l(vec![s("B"), s("C")])])),
+        ("tags", Value::List(vec!["x".into()])),
+        ("first", "A".into()),
+    ]);
     assert_eq!(mapping.apply(&source, &Scope::new()), Ok(expected));
 }
 
@@ -136,7 +161,9 @@ fn types_convert_exactly_or_refuse() {
     let one = |kind: &str, input: Value| {
         let mapping = compile(&format!("version: 1\nmapping: m\nrows:\n  - {{ to: x, from: x, {kind} }}\n")).unwrap();
         let outcome = mapping.apply(&map([("x", input)]), &Scope::new());
-        outcome.map(|body| body.field("x").map(|x| x.to_plain_text().unwrap_or_else(|| x.to_string())).unwrap_or_default()).map_err(|v| v[0].message.clone())
+        outcome
+            .map(|body| body.field("x").map(|x| x.to_plain_text().unwrap_or_else(|| x.to_string())).unwrap_or_default())
+            .map_err(|v| v[0].message.clone())
     };
     for (kind, input, expected) in [
         ("type: integer", number("9223372036854775808"), "9223372036854775808"),
@@ -151,7 +178,11 @@ fn types_convert_exactly_or_refuse() {
         ("type: date, write: \"%Y%m%d\"", "2026-11-24".into(), "20261124"),
         ("type: datetime, format: epoch_ms, zone: Asia/Shanghai", number("0"), "1970-01-01T08:00:00+08:00"),
         ("type: datetime", "2026-11-24T08:00:00+08:00".into(), "2026-11-24T08:00:00+08:00"),
-        ("type: datetime, write: \"%Y%m%d%H%M%S\", zone: Asia/Shanghai", "2026-11-24T00:00:00Z".into(), "20261124080000"),
+        (
+            "type: datetime, write: \"%Y%m%d%H%M%S\", zone: Asia/Shanghai",
+            "2026-11-24T00:00:00Z".into(),
+            "20261124080000",
+        ),
         ("type: string, clean: [half_width, upper]", "ａｂ１".into(), "AB1"),
         ("type: string, clean: [collapse]", "  a   b ".into(), "a b"),
         ("type: decimal", "  ".into(), ""),
@@ -195,8 +226,22 @@ fn a_table_tells_all_its_problems() {
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::Bool), any::<i64>().prop_map(Value::from), "\\PC{0,12}".prop_map(Value::Text)];
-    let names = prop_oneof![Just("items"), Just("order_id"), Just("buyer"), Just("pay"), Just("total"), Just("num"), Just("created"), Just("status")];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::Text)
+    ];
+    let names = prop_oneof![
+        Just("items"),
+        Just("order_id"),
+        Just("buyer"),
+        Just("pay"),
+        Just("total"),
+        Just("num"),
+        Just("created"),
+        Just("status")
+    ];
     leaf.prop_recursive(4, 32, 4, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::List),

@@ -1,0 +1,197 @@
+//! The SOAP envelope, 1.1 and 1.2: built, taken apart, judged by its version. No HTTP, and no faults; those are
+//! [`crate::fault`]'s.
+
+use gatehouse_core::xml::{Element, NotXml, WriteOptions};
+
+/// The namespace of Gatehouse's own header blocks and fault details.
+pub(crate) const GATEHOUSE: &str = "urn:gatehouse";
+
+/// A version of SOAP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// SOAP 1.1 (W3C Note, 2000).
+    V11,
+    /// SOAP 1.2 (W3C Recommendation, 2007).
+    V12,
+}
+
+impl Version {
+    /// The namespace of its envelope.
+    pub(crate) fn namespace(self) -> &'static str {
+        match self {
+            Self::V11 => "http://schemas.xmlsoap.org/soap/envelope/",
+            Self::V12 => "http://www.w3.org/2003/05/soap-envelope",
+        }
+    }
+
+    /// Its media type, without parameters.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::V11 => "text/xml",
+            Self::V12 => "application/soap+xml",
+        }
+    }
+
+    /// `true` of a `mustUnderstand` attribute.
+    pub(crate) fn yes(self) -> &'static str {
+        match self {
+            Self::V11 => "1",
+            Self::V12 => "true",
+        }
+    }
+
+    fn of(namespace: &str) -> Option<Self> {
+        [Self::V11, Self::V12].into_iter().find(|version| version.namespace() == namespace)
+    }
+}
+
+/// An envelope taken apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Envelope {
+    /// By its namespace.
+    pub(crate) version: Version,
+    /// The header blocks.
+    pub(crate) headers: Vec<Element>,
+    /// What is in the body.
+    pub(crate) body: Vec<Element>,
+}
+
+/// Why a document is no envelope.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotEnvelope {
+    /// An envelope, but of no version that is known here.
+    Version(String),
+    /// No envelope, or one that is put together wrongly. The version, where its root told it.
+    Shape(Option<Version>, String),
+}
+
+impl Envelope {
+    /// Takes a document apart (SOAP 1.1 §4, SOAP 1.2 part 1 §5).
+    pub(crate) fn take(root: Element) -> Result<Self, NotEnvelope> {
+        let namespace = root.name.namespace.as_deref().unwrap_or_default().to_owned();
+        if &*root.name.local != "Envelope" {
+            let reason = format!("the document is `{}`, not a SOAP envelope", root.name);
+            return Err(NotEnvelope::Shape(None, reason));
+        }
+        let Some(version) = Version::of(&namespace) else { return Err(NotEnvelope::Version(namespace)) };
+        let wrong = |reason: String| Err(NotEnvelope::Shape(Some(version), reason));
+        if !root.text().trim().is_empty() {
+            return wrong("text stands directly in the envelope".to_owned());
+        }
+        let mut parts = elements(root).into_iter().peekable();
+        let is = |part: &Element, local: &str| part.name.is(Some(version.namespace()), local);
+        let headers = match parts.next_if(|part| is(part, "Header")) {
+            Some(header) => elements(header),
+            None => Vec::new(),
+        };
+        let Some(body) = parts.next_if(|part| is(part, "Body")) else {
+            return wrong(match parts.next() {
+                Some(part) => format!("`{}` where the body of the envelope is due", part.name),
+                None => "the envelope has no body".to_owned(),
+            });
+        };
+        // 1.1 lets qualified elements follow the body; they mean nothing to anybody, and 1.2 took that back.
+        if let Some(part) = parts.next()
+            && (version == Version::V12 || is(&part, "Header") || is(&part, "Body"))
+        {
+            return wrong(format!("`{}` after the body of the envelope", part.name));
+        }
+        if !body.text().trim().is_empty() {
+            return wrong("text stands directly in the body of the envelope".to_owned());
+        }
+        Ok(Self { version, headers, body: elements(body) })
+    }
+}
+
+/// The child elements, taken out.
+fn elements(parent: Element) -> Vec<Element> {
+    let element = |node| match node {
+        gatehouse_core::xml::Node::Element(element) => Some(element),
+        gatehouse_core::xml::Node::Text(_) => None,
+    };
+    parent.children.into_iter().filter_map(element).collect()
+}
+
+/// Writes an envelope. `namespace` is the body's, for a prefix that leaves unqualified children alone.
+pub(crate) fn write(
+    version: Version,
+    headers: Vec<Element>,
+    body: Element,
+    namespace: Option<&str>,
+    charset: &str,
+) -> Result<Vec<u8>, NotXml> {
+    let part = |local: &str| Element::new(Some(version.namespace()), local);
+    let mut envelope = part("Envelope");
+    if !headers.is_empty() {
+        envelope = envelope.with_child(headers.into_iter().fold(part("Header"), Element::with_child));
+    }
+    envelope = envelope.with_child(part("Body").with_child(body));
+    let mut prefixes = vec![("soap", version.namespace())];
+    if let Some(namespace) = namespace.filter(|namespace| *namespace != version.namespace()) {
+        prefixes.push(("m", namespace));
+    }
+    envelope.encode_with(&WriteOptions { charset, prefixes: &prefixes, ..WriteOptions::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_core::limits::BodyLimits;
+    use gatehouse_core::xml;
+
+    use super::*;
+
+    fn take(text: &str) -> Result<Envelope, NotEnvelope> {
+        Envelope::take(xml::decode(text.as_bytes(), None, &BodyLimits::default()).unwrap())
+    }
+
+    fn envelope(version: Version, inside: &str) -> String {
+        format!("<e:Envelope xmlns:e='{}'>{inside}</e:Envelope>", version.namespace())
+    }
+
+    #[test]
+    fn both_versions_come_apart() {
+        for version in [Version::V11, Version::V12] {
+            let text = envelope(version, "\n <e:Header><a/><b/></e:Header> <e:Body>\n<c/></e:Body>\n");
+            let taken = take(&text).unwrap();
+            assert_eq!(taken.version, version);
+            assert_eq!(taken.headers.len(), 2);
+            assert_eq!(&*taken.body[0].name.local, "c");
+            assert!(take(&envelope(version, "<e:Body/>")).unwrap().body.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_told() {
+        let shape = |text: String| match take(&text) {
+            Err(NotEnvelope::Shape(_, reason)) => reason,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(shape("<html/>".to_owned()), "the document is `html`, not a SOAP envelope");
+        assert_eq!(shape(envelope(Version::V11, "")), "the envelope has no body");
+        assert_eq!(shape(envelope(Version::V11, "<x/><e:Body/>")), "`x` where the body of the envelope is due");
+        assert!(shape(envelope(Version::V12, "<e:Body/><x/>")).ends_with("after the body of the envelope"));
+        assert!(shape(envelope(Version::V11, "<e:Body/><e:Body/>")).ends_with("after the body of the envelope"));
+        assert!(shape(envelope(Version::V11, "<e:Body>x</e:Body>")).contains("text stands"));
+        assert!(shape(envelope(Version::V11, "x<e:Body/>")).contains("text stands"));
+        assert!(take(&envelope(Version::V11, "<e:Body/><x/>")).is_ok());
+    }
+
+    #[test]
+    fn another_namespace_is_another_version() {
+        for namespace in ["", "urn:x", "http://www.w3.org/2001/12/soap-envelope"] {
+            let text = format!("<Envelope xmlns='{namespace}'><Body/></Envelope>");
+            assert_eq!(take(&text).unwrap_err(), NotEnvelope::Version(namespace.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_written_comes_apart_again() {
+        let body = Element::new(Some("urn:o"), "Op").with_child(Element::new(None, "a").with_text("<订单>"));
+        let header = Element::new(Some(GATEHOUSE), "DeliveryId").with_text("7");
+        let bytes = write(Version::V12, vec![header.clone()], body.clone(), Some("urn:o"), "UTF-8").unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("<m:Op><a>&lt;订单&gt;</a></m:Op>"), "{text}");
+        let taken = take(&text).unwrap();
+        assert_eq!((taken.headers, taken.body), (vec![header], vec![body]));
+    }
+}
