@@ -2,6 +2,8 @@
 //! be asked stands in `store/only.rs`; ledger, audit and
 //! the whole stand in `store/whole.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
 #[path = "store/only.rs"]
 mod only;
 #[path = "store/place.rs"]
@@ -13,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatehouse_store::{Attempt, Filter, NewLetter, State, Store, StoreError};
+use gatehouse_store::{Attempt, Filter, NewLetter, Seen, State, Store, StoreError};
 use place::Place;
 use whole::{
     a_locked_store_is_unavailable_and_recovers, a_newer_store_is_left_alone, it_says_what_it_is, the_audit_is_a_chain,
