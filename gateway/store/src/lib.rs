@@ -6,12 +6,23 @@
 //! A letter's states: `open → claimed → published → resolved`, or back to `open` with one more attempt; `discarded`
 //! with a reason. Claims are conditional updates, so two people cannot replay one letter.
 
+mod attempts;
+mod chain;
+mod config;
+mod filter;
+pub mod postgres;
+mod rules;
+pub mod sqlite;
+mod text;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use config::{StoreConfig, open};
 
 /// Where a letter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +38,29 @@ pub enum State {
     Resolved,
     /// A person decided that it need not arrive.
     Discarded,
+}
+
+impl State {
+    /// Every state, in the order of a letter's life.
+    pub const ALL: [Self; 5] = [Self::Open, Self::Claimed, Self::Published, Self::Resolved, Self::Discarded];
+
+    /// The stable word, as it stands in the store and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Claimed => "claimed",
+            Self::Published => "published",
+            Self::Resolved => "resolved",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// Reads the stable word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
 }
 
 /// One failed attempt.
@@ -218,9 +252,9 @@ pub trait Store: Send + Sync {
     /// Takes open letters to replay: `open → claimed`, for `lease`; returns only those that this call took. A claim
     /// whose lease has passed, and one that is `published` for longer than the lease, may be claimed again.
     async fn claim(&self, ids: &[i64], actor: &str, lease: std::time::Duration) -> Result<Vec<Letter>, StoreError>;
-    /// `claimed → published`.
+    /// `claimed → published`. Where its target was faster (it is resolved, or it has died again), nothing is changed.
     async fn mark_published(&self, id: i64) -> Result<(), StoreError>;
-    /// `claimed → open`: the replay could not be published.
+    /// `claimed → open`: the replay could not be published. Where its target has answered all the same, nothing is changed.
     async fn release(&self, id: i64) -> Result<(), StoreError>;
     /// `claimed` or `published` → `resolved`, by delivery id; tells whether there was one. Called after each success of
     /// a replayed delivery.
@@ -245,6 +279,11 @@ pub trait Store: Send + Sync {
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;
     /// What was done, newest first.
     async fn audit_entries(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Recomputes the hash chain over everything that was done; tells how many entries it holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names the first entry that was changed, put in or taken out.
+    async fn verify_audit(&self) -> Result<u64, StoreError>;
     /// Whether the store answers, and what it is: for `doctor` and readiness.
     async fn ping(&self) -> Result<String, StoreError>;
 }

@@ -1,0 +1,210 @@
+//! The outbound half: one call, one answer, judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gatehouse_core::Value;
+use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::expr::{Expression, Scope};
+use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
+use gatehouse_net::client::Client;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::file::{Called, Checked};
+use crate::media::{self, Media};
+
+/// Calls one system.
+pub(crate) struct Caller {
+    pub(crate) client: Client,
+    pub(crate) credential: Option<(HeaderName, HeaderValue)>,
+    pub(crate) checked: Arc<Checked>,
+}
+
+#[async_trait]
+impl Outbound for Caller {
+    async fn deliver(&self, call: Call<'_>) -> Result<Reply, Fault> {
+        let called = self.checked.called.iter().find(|called| called.name == call.endpoint);
+        let called = called
+            .ok_or_else(|| Fault::new(Code::Misconfigured, format!("there is no endpoint `{}`", call.endpoint)))?;
+        let request = self.request(called, &call)?;
+        let sent = describe(
+            request.method(),
+            request.uri().path_and_query().map_or("/", |target| target.as_str()),
+            request.body(),
+        );
+        let exchange = Exchange { sent: Some(sent.clone()), answered: None };
+        let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange))?;
+        judge(called, sent, response, self.checked.limits.body)
+    }
+
+    async fn probe(&self) -> Result<String, Fault> {
+        let mut request = Request::new(Bytes::new());
+        // HEAD asks for nothing to be done; any answer at all shows that the system is there.
+        *request.method_mut() = Method::HEAD;
+        *request.uri_mut() = self.client.url("/")?;
+        self.identify(request.headers_mut());
+        let status = self.client.send(request).await?.status();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(Fault::new(Code::Misconfigured, format!("it answers {status}: the credentials are wrong")))
+            }
+            status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+                Err(Fault::new(Code::BadAnswer, format!("it answers {status}")))
+            }
+            status => Ok(format!("it answers ({status})")),
+        }
+    }
+}
+
+impl Caller {
+    fn identify(&self, headers: &mut HeaderMap) {
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gatehouse/", env!("CARGO_PKG_VERSION"))));
+        if let Some((name, value)) = &self.credential {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+
+    fn request(&self, called: &Called, call: &Call<'_>) -> Result<Request<Bytes>, Fault> {
+        let bad = |reason: String| Fault::new(Code::Invalid, reason);
+        let message = message_value(call);
+        let id = Value::from(call.delivery_id);
+        let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
+        let text = |expression: &Expression| -> Result<Option<String>, Fault> {
+            let value = expression.eval(&scope).map_err(|reason| bad(format!("`{}`: {reason}", expression.text())))?;
+            match value {
+                Value::Null => Ok(None),
+                value => value
+                    .to_plain_text()
+                    .map(Some)
+                    .ok_or_else(|| bad(format!("`{}` is {}, not one value", expression.text(), value.kind()))),
+            }
+        };
+        let mut filled = Vec::with_capacity(called.path.len());
+        for (name, expression) in &called.path {
+            filled.push((name.as_str(), text(expression)?));
+        }
+        let mut target =
+            called.template.fill(|name| filled.iter().find(|(known, _)| *known == name)?.1.clone()).map_err(bad)?;
+        let mut separator = '?';
+        for (name, expression) in &called.query {
+            let Some(value) = text(expression)? else { continue };
+            target.push(separator);
+            target.extend(utf8_percent_encode(name, NON_ALPHANUMERIC));
+            target.push('=');
+            target.extend(utf8_percent_encode(&value, NON_ALPHANUMERIC));
+            separator = '&';
+        }
+        let (body, content_type) = media::encode(&called.send, &called.charset, call.body)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = called.method.clone();
+        *request.uri_mut() = self.client.url(&target)?;
+        let headers = request.headers_mut();
+        for (name, expression) in &called.headers {
+            let Some(value) = text(expression)? else { continue };
+            // Line ends would be headers of the message's own making; `from_bytes` refuses them.
+            let value = HeaderValue::from_bytes(value.as_bytes())
+                .map_err(|_| bad(format!("the header `{name}` cannot carry the value of `{}`", expression.text())))?;
+            headers.insert(name.clone(), value);
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/xml;q=0.9, */*;q=0.1"));
+        for (name, value) in [
+            ("content-type", content_type.as_deref()),
+            ("idempotency-key", Some(call.delivery_id)),
+            ("traceparent", call.traceparent),
+        ] {
+            if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        self.identify(headers);
+        Ok(request)
+    }
+}
+
+/// The message's attributes as expressions see them.
+fn message_value(call: &Call<'_>) -> Value {
+    let message = call.message;
+    let optional = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+    [
+        ("id", Value::from(message.id.as_str())),
+        ("source", Value::from(message.source.as_str())),
+        ("type", Value::from(message.kind.as_str())),
+        ("time", Value::from(message.time.to_string())),
+        ("key", optional(&message.key)),
+        ("attempt", Value::from(i64::from(call.attempt))),
+        ("data", message.data.clone()),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// What HTTP, the content type and the endpoint's own rule say of an answer.
+fn judge(called: &Called, sent: String, response: Response<Bytes>, max: usize) -> Result<Reply, Fault> {
+    let (parts, bytes) = response.into_parts();
+    let status = parts.status;
+    let answered = format!("{status}\n{}", Exchange::excerpt(&bytes));
+    let exchange = Exchange { sent: Some(sent), answered: Some(answered) };
+    let (media, charset) = media::media(&parts.headers);
+    let declared = parts.headers.contains_key(CONTENT_TYPE);
+    let body = if bytes.is_empty() { Ok(Value::Null) } else { media::decode(&media, charset.as_deref(), &bytes, max) };
+    let protocol = by_status(status, &parts.headers);
+    let body = match (body, &protocol) {
+        (Ok(body), _) => body,
+        // A refusal may say why in any form.
+        (Err(_), Some(_)) => Value::from(String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).into_owned()),
+        (Err(_), None) if !declared || matches!(&media, Media::Other(kind) if kind == "text/plain") => {
+            Value::from(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        // An HTML page instead of an answer is a login page or a proxy's.
+        (Err(fault), None) => {
+            let text = format!("it answered {status}, but not in JSON or XML: {}", fault.public);
+            return Err(Fault::new(Code::BadAnswer, text).exchange(exchange));
+        }
+    };
+    called.outcome.judge(i64::from(status.as_u16()), &body, &exchange, protocol)?;
+    Ok(Reply { body, exchange })
+}
+
+/// What the status alone says; `None` is yes.
+fn by_status(status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+    if status.is_success() {
+        return None;
+    }
+    let text = format!("it answered {status}");
+    let fault = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Fault::new(Code::Misconfigured, format!("{text}: our credentials are not accepted"))
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            Fault::new(Code::Refused, text).verdict(Verdict::Retry)
+        }
+        status if status.is_server_error() => Fault::new(Code::BadAnswer, text),
+        status if status.is_redirection() => {
+            Fault::new(Code::Misconfigured, format!("{text}: redirects are not followed; mend the address"))
+        }
+        _ => Fault::new(Code::Refused, text),
+    };
+    Some(match retry_after(headers) {
+        Some(wait) if fault.verdict == Verdict::Retry => fault.verdict(Verdict::RetryAfter(wait)),
+        _ => fault,
+    })
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+}
+
+/// What was sent, without headers: they hold credentials.
+fn describe(method: &Method, target: &str, body: &Bytes) -> String {
+    format!("{method} {target}\n{}", Exchange::excerpt(body))
+}

@@ -1,1 +1,0 @@
-//! The embedded bus: durable queues in one file, for one process.

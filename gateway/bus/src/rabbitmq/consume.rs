@@ -1,0 +1,166 @@
+//! Consuming: one supervised subscription a consumer. It outlives connections, channels, the broker's cancels and
+//! deleted queues; what was in flight comes again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Connection};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::backoff;
+use super::keeper::Keeper;
+use super::link::Link;
+use super::parcels;
+use super::settle::{Desk, Session, Tag};
+use crate::{Delivered, Settlement};
+
+/// Opening a channel, qos, consume, cancel: each.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+/// A channel that died silently is found after this.
+const LOOK: Duration = Duration::from_secs(1);
+/// A subscription that held so long was a good one: the next loss starts the back-off anew.
+const GOOD: Duration = Duration::from_secs(10);
+/// After a cancel, what lapin has buffered comes at once.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What a consumer needs.
+pub(super) struct Subscription {
+    pub(super) link: Link,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) desk: Arc<Desk>,
+    /// The queue's name on the broker.
+    pub(super) queue: ShortString,
+    /// A queue that collects from many: its parcels say where they were meant to go.
+    pub(super) collects: bool,
+    pub(super) prefetch: u16,
+    /// One permit a parcel in somebody's hands, across reconnects: the broker's prefetch starts anew with each channel,
+    /// our memory and the targets behind do not.
+    pub(super) window: Arc<Semaphore>,
+    pub(super) out: mpsc::Sender<Delivered>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why a subscription ended.
+enum End {
+    Stopped,
+    /// The broker cancelled it, or there is no such queue: it was deleted, or moved.
+    Cancelled(String),
+    Lost(String),
+}
+
+impl Subscription {
+    /// Consumes until stopped.
+    pub(super) async fn run(self) {
+        let mut failures = 0u32;
+        loop {
+            let connection = tokio::select! {
+                () = self.stop.cancelled() => return,
+                connection = self.link.connection() => match connection {
+                    Some(connection) => connection,
+                    None => return,
+                },
+            };
+            let began = Instant::now();
+            let end = self.subscribe(&connection).await;
+            if began.elapsed() > GOOD {
+                failures = 0;
+            }
+            failures = failures.saturating_add(1);
+            match end {
+                End::Stopped => return,
+                End::Cancelled(why) => {
+                    tracing::warn!(queue = %self.queue, why, "the queue was taken from its consumer; it is declared again");
+                    if let Err(error) = self.keeper.assure(STEP_DEADLINE).await {
+                        tracing::warn!(queue = %self.queue, %error, "the queue is not back yet");
+                    }
+                }
+                End::Lost(why) => tracing::info!(queue = %self.queue, why, "consuming is interrupted"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = sleep(backoff::wait(failures)) => {}
+            }
+        }
+    }
+
+    async fn subscribe(&self, connection: &Connection) -> End {
+        let (channel, mut stream) = match timeout(STEP_DEADLINE, self.open(connection)).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) if is_gone(&error) => return End::Cancelled(error.to_string()),
+            Ok(Err(error)) => return End::Lost(error.to_string()),
+            Err(_) => return End::Lost("RabbitMQ did not answer".to_owned()),
+        };
+        let session =
+            Arc::new(Session { channel: channel.clone(), desk: self.desk.clone(), queue: self.queue.clone() });
+        let end = self.pump(&session, &mut stream).await;
+        if matches!(end, End::Stopped) {
+            let _ = timeout(STEP_DEADLINE, channel.basic_cancel(stream.tag(), BasicCancelOptions::default())).await;
+            // What was prefetched and not handed out goes back. What is in somebody's hands keeps the channel open
+            // until it is settled.
+            while let Ok(Some(Ok(delivery))) = timeout(DRAIN, stream.next()).await {
+                session.clone().give_back(delivery.delivery_tag);
+            }
+        }
+        end
+    }
+
+    async fn open(&self, connection: &Connection) -> lapin::Result<(Channel, lapin::Consumer)> {
+        let channel = connection.create_channel().await?;
+        // Before consuming: lapin buffers without a bound, the prefetch is the only one.
+        channel.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
+        let tag = ShortString::default(); // the broker makes one
+        let consumer = channel
+            .basic_consume(self.queue.clone(), tag, BasicConsumeOptions::default(), FieldTable::default())
+            .await?;
+        Ok((channel, consumer))
+    }
+
+    /// Hands deliveries out until something ends.
+    async fn pump(&self, session: &Arc<Session>, stream: &mut lapin::Consumer) -> End {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let next = async {
+                let permit = self.window.clone().acquire_owned().await.ok();
+                (permit, stream.next().await)
+            };
+            let (permit, delivery) = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return End::Stopped,
+                next = next => next,
+                _ = look.tick() => {
+                    if !session.channel.status().connected() {
+                        return End::Lost("the channel is gone".to_owned());
+                    }
+                    continue;
+                }
+            };
+            let mut delivery = match delivery {
+                Some(Ok(delivery)) => delivery,
+                Some(Err(error)) => return End::Lost(error.to_string()),
+                None if session.channel.status().connected() => {
+                    return End::Cancelled("cancelled by RabbitMQ".to_owned());
+                }
+                None => return End::Lost("the channel was closed".to_owned()),
+            };
+            if !session.channel.status().connected() {
+                return End::Lost("the channel was closed".to_owned()); // it comes again: not worth the work
+            }
+            let parcel = parcels::parcel(&mut delivery, &self.desk.names, self.collects);
+            let redelivered = delivery.redelivered;
+            let settlement = Settlement::new(Arc::new(Tag::new(session.clone(), delivery, permit)));
+            // There is room for a whole prefetch; an error is a consumer that was dropped, and the settlement drops too.
+            let _ = self.out.send(Delivered { parcel, redelivered, settlement }).await;
+        }
+    }
+}
+
+/// 404: no such queue.
+fn is_gone(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(e) if e.get_id() == 404)
+}

@@ -1,0 +1,167 @@
+//! Settling: the one answer that a delivery gets, on the channel that it came by.
+//!
+//! A copy (retry, dead, reply) is confirmed before the original is acknowledged; where it is not, the original goes
+//! back. An acknowledgement on a channel that has gone is an error: the parcel comes again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::Channel;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::types::ShortString;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::keeper::Keeper;
+use super::names::Names;
+use super::parcels::{self, Stamp};
+use super::publish::{Outgoing, Pool};
+use crate::{LADDER, Parcel, Settle, SettleError, rung};
+
+/// Writing an ack to the socket.
+const ACK_DEADLINE: Duration = Duration::from_secs(5);
+/// Confirming a copy.
+const COPY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What all settlements of a bus share.
+pub(super) struct Desk {
+    pub(super) names: Names,
+    pub(super) pool: Arc<Pool>,
+    pub(super) keeper: Arc<Keeper>,
+}
+
+impl Desk {
+    /// Publishes a copy and waits for its confirm.
+    async fn copy(
+        &self,
+        exchange: ShortString,
+        key: ShortString,
+        parcel: Parcel,
+        stamp: Stamp,
+    ) -> Result<(), SettleError> {
+        let properties =
+            parcels::properties(parcel.id, parcel.content_type, parcel.headers, stamp).map_err(SettleError)?;
+        let out = Outgoing { exchange, key, mandatory: false, body: parcel.body, properties };
+        self.pool.send(out, COPY_DEADLINE).await.map_err(|error| SettleError(format!("the copy: {error}")))
+    }
+}
+
+/// One channel's life of one consumer. The channel closes when the last settlement of it is gone.
+pub(super) struct Session {
+    pub(super) channel: Channel,
+    pub(super) desk: Arc<Desk>,
+    pub(super) queue: ShortString,
+}
+
+impl Session {
+    async fn ack(&self, tag: u64) -> Result<(), SettleError> {
+        // Straight on the channel: it refuses by itself once it is not open. lapin's acker asks a second task first.
+        match timeout(ACK_DEADLINE, self.channel.basic_ack(tag, BasicAckOptions::default())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(SettleError(format!("the channel it came by is gone: {error}"))),
+            Err(_) => Err(SettleError("RabbitMQ takes no acknowledgement".to_owned())),
+        }
+    }
+
+    /// In the background. On a closed channel it has gone back already.
+    pub(super) fn give_back(self: Arc<Self>, tag: u64) {
+        if !self.channel.status().connected() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let options = BasicNackOptions { multiple: false, requeue: true };
+            let _ = timeout(ACK_DEADLINE, self.channel.basic_nack(tag, options)).await;
+        });
+    }
+}
+
+/// One delivery in somebody's hands.
+pub(super) struct Tag {
+    session: Arc<Session>,
+    tag: u64,
+    /// For a request: who waits for the answer.
+    answer_to: Option<Box<(ShortString, Option<ShortString>)>>,
+    /// Freed before the ack is written, or the broker's next delivery would find the window full.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Tag {
+    pub(super) fn new(session: Arc<Session>, delivery: Delivery, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let properties = &delivery.properties;
+        let answer_to = properties
+            .reply_to()
+            .as_ref()
+            .map(|reply_to| Box::new((reply_to.clone(), properties.correlation_id().clone())));
+        Self { session, tag: delivery.delivery_tag, answer_to, permit: Mutex::new(permit) }
+    }
+
+    async fn ack(&self) -> Result<(), SettleError> {
+        self.free();
+        self.session.ack(self.tag).await
+    }
+
+    /// A copy of a request can still be answered.
+    fn stamp(&self) -> Stamp {
+        match &self.answer_to {
+            Some(to) => Stamp { reply_to: Some(to.0.clone()), correlation_id: to.1.clone(), ..Stamp::default() },
+            None => Stamp::default(),
+        }
+    }
+
+    /// Ack after a copy that was confirmed; back to the queue after one that was not.
+    async fn after(&self, copied: Result<(), SettleError>) -> Result<(), SettleError> {
+        match copied {
+            Ok(()) => self.ack().await,
+            Err(error) => {
+                self.give_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn free(&self) {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+#[async_trait]
+impl Settle for Tag {
+    async fn done(&self) -> Result<(), SettleError> {
+        self.ack().await
+    }
+
+    async fn retry(&self, parcel: Parcel, delay: Duration) -> Result<(), SettleError> {
+        let desk = &self.session.desk;
+        let mut ladder = desk.keeper.wanted().ladder;
+        if ladder.is_empty() {
+            ladder = LADDER.to_vec();
+        }
+        let exchange = desk.names.retry(ladder[rung(&ladder, delay)]);
+        let copied = desk.copy(exchange, self.session.queue.clone(), parcel, self.stamp()).await;
+        self.after(copied).await
+    }
+
+    async fn dead(&self, parcel: Parcel) -> Result<(), SettleError> {
+        let desk = &self.session.desk;
+        let copied = desk.copy(desk.names.dlx(), self.session.queue.clone(), parcel, Stamp::default()).await;
+        self.after(copied).await
+    }
+
+    async fn reply(&self, answer: Parcel) -> Result<(), SettleError> {
+        let Some(to) = &self.answer_to else { return self.done().await };
+        let desk = &self.session.desk;
+        let stamp = Stamp { correlation_id: to.1.clone(), transient: true, ..Stamp::default() };
+        // Not mandatory: a caller that has gone away is no error, the answer is dropped by the broker.
+        let copied = desk.copy(desk.names.reply(), to.0.clone(), answer, stamp).await;
+        self.after(copied).await
+    }
+
+    fn give_back(&self) {
+        self.free();
+        self.session.clone().give_back(self.tag);
+    }
+}

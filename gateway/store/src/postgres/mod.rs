@@ -1,0 +1,152 @@
+//! The store of several gateways: one schema of a PostgreSQL database (13 or later). What two gateways could do at once is a
+//! conditional update there, by the server's clock.
+//!
+//! The statements stand in the submodules as [`Step`](run::Step)s; here is what they are to the outside.
+
+mod audit;
+mod connect;
+mod ledger;
+mod letters;
+mod run;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use deadpool_postgres::Pool;
+use gatehouse_core::secret::Secret;
+use jiff::Timestamp;
+
+use crate::{AuditEntry, Filter, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
+use run::{perform, perform_together};
+
+/// A store in PostgreSQL.
+#[derive(Debug)]
+pub struct PostgresStore {
+    /// Letters and audit: a commit is on the server's disk before it is answered.
+    letters: Pool,
+    /// The ledger: the server may lose its last moment at a power cut. Apart, so that lists never keep it waiting.
+    ledger: Pool,
+    schema: String,
+}
+
+impl PostgresStore {
+    /// Connects, and makes the schema or brings it to this version. `sslmode=require` (or `verify-full`) in the URL
+    /// encrypts and always proves the server: its certificate must be signed by `ca_file`, or else by whom this machine
+    /// trusts.
+    ///
+    /// # Errors
+    /// `Unavailable` where the URL, the CA file or the schema's name is wrong or the server cannot be reached; `Damaged`
+    /// where the schema is of a newer version.
+    pub async fn connect(url: &Secret, schema: &str, ca_file: Option<&Path>) -> Result<Self, StoreError> {
+        let pools = connect::pools(url, schema, ca_file).await?;
+        perform_together(&pools.letters, &schema::Bring { schema }).await?;
+        Ok(Self { letters: pools.letters, ledger: pools.ledger, schema: schema.to_owned() })
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn put_letter(&self, letter: NewLetter) -> Result<i64, StoreError> {
+        let letter = text::letter(letter);
+        match perform(&self.letters, &letters::Add { letter: &letter }).await? {
+            Some(id) => Ok(id),
+            None => perform_together(&self.letters, &letters::Again { letter: &letter }).await,
+        }
+    }
+
+    async fn letters(&self, filter: &Filter, limit: u32, after: Option<i64>) -> Result<Vec<Summary>, StoreError> {
+        perform(&self.letters, &letters::List { filter, limit, after }).await
+    }
+
+    async fn count_letters(&self, filter: &Filter) -> Result<BTreeMap<String, u64>, StoreError> {
+        perform(&self.letters, &letters::Count { filter }).await
+    }
+
+    async fn letter(&self, id: i64) -> Result<Letter, StoreError> {
+        let found = perform(&self.letters, &letters::Get { ids: &[id] }).await?;
+        found.into_iter().next().ok_or(StoreError::Missing(id))
+    }
+
+    async fn claim(&self, ids: &[i64], actor: &str, lease: Duration) -> Result<Vec<Letter>, StoreError> {
+        let actor = text::clean(actor);
+        perform_together(&self.letters, &letters::Claim { ids, actor: &actor, lease }).await
+    }
+
+    async fn mark_published(&self, id: i64) -> Result<(), StoreError> {
+        perform_together(&self.letters, &letters::MarkPublished { id }).await
+    }
+
+    async fn release(&self, id: i64) -> Result<(), StoreError> {
+        perform_together(&self.letters, &letters::Release { id }).await
+    }
+
+    async fn resolve(&self, delivery_id: &str) -> Result<bool, StoreError> {
+        perform(&self.letters, &letters::Resolve { delivery_id: &text::id(delivery_id) }).await
+    }
+
+    async fn edit(&self, id: i64, revision: u32, body: Bytes, actor: &str) -> Result<(), StoreError> {
+        perform_together(&self.letters, &letters::Edit { id, revision, body: &body, actor }).await
+    }
+
+    async fn discard(&self, id: i64, reason: &str, actor: &str) -> Result<(), StoreError> {
+        perform_together(&self.letters, &letters::Discard { id, reason: &text::clean(reason), actor }).await
+    }
+
+    async fn remember(&self, seen: &[Seen]) -> Result<(), StoreError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        perform(&self.ledger, &ledger::Remember::new(seen)).await
+    }
+
+    async fn seen(&self, source: &str, message_id: &str) -> Result<Option<Seen>, StoreError> {
+        perform(&self.ledger, &ledger::Find { source, message_id }).await
+    }
+
+    async fn record_done(&self, delivery_ids: &[String]) -> Result<(), StoreError> {
+        if delivery_ids.is_empty() {
+            return Ok(());
+        }
+        perform(&self.ledger, &ledger::RecordDone::new(delivery_ids)).await
+    }
+
+    async fn is_done(&self, delivery_id: &str) -> Result<bool, StoreError> {
+        perform(&self.ledger, &ledger::IsDone { delivery_id: &text::id(delivery_id) }).await
+    }
+
+    async fn forget_before(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        for table in ledger::Table::ALL {
+            // A piece at a time: no statement runs into its limit.
+            loop {
+                let piece = perform(&self.ledger, &ledger::Forget { table, before }).await?;
+                forgotten += piece;
+                if piece < ledger::PIECE {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
+    }
+
+    async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        perform_together(&self.letters, &audit::Append { entry: &chain::entry(entry) }).await
+    }
+
+    async fn audit_entries(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        perform(&self.letters, &audit::Newest { limit }).await
+    }
+
+    async fn verify_audit(&self) -> Result<u64, StoreError> {
+        perform_together(&self.letters, &audit::Verify).await
+    }
+
+    async fn ping(&self) -> Result<String, StoreError> {
+        perform(&self.ledger, &schema::Ping { schema: &self.schema }).await?;
+        perform(&self.letters, &schema::Ping { schema: &self.schema }).await
+    }
+}

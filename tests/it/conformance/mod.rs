@@ -1,0 +1,3 @@
+//! Conformance suites: what every implementation of a contract must do.
+
+mod store;

@@ -1,0 +1,3 @@
+//! The one integration binary. Each module is one question; what needs a server is skipped, loudly, where none is named.
+
+mod conformance;
