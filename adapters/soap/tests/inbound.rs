@@ -1,5 +1,7 @@
 //! Operations that listen: what arrives, what is answered, and every refusal in the caller's own version.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by panicking, in its helpers too")]
+
 mod common;
 
 use std::sync::Arc;
@@ -170,11 +172,19 @@ async fn operations_on_one_path_are_told_apart_by_the_body() {
     let (endpoint, arrival) = erp.engine.last();
     assert_eq!((endpoint.as_str(), arrival.id.as_deref()), ("erp/Cancel", Some("id-7")));
 
-    // Without an id of its own the message gets one; the route's reply goes back.
+    assert_eq!(answer.headers["gatehouse-message-id"], "id-7");
+
+    // The route's reply goes back, where the endpoint declares none of its own.
     *erp.engine.reply.lock().unwrap() = Some([("ok", "yes")].into_iter().collect());
-    let answer = erp.post("text/xml", envelope(V11, "", "<Cancel xmlns='urn:e'/>")).await;
+    let answer = erp.post("text/xml", &cancel).await;
     assert_eq!(answer.body.to_value(), [("ok", "yes")].into_iter().collect());
-    assert_eq!(erp.engine.last().1.id, None);
+
+    // Where an id is declared it must come: what is sent twice without one would be taken twice.
+    let reason =
+        erp.post("text/xml", envelope(V11, "", "<Cancel xmlns='urn:e'/>")).await.is_fault(500, "1.1", "Client");
+    assert_eq!(reason, "the message's own id is missing in the header block `{urn:wsa}MessageID`");
+    let reason = erp.post("text/xml", envelope(V11, "", &status(" "))).await.is_fault(500, "1.1", "Client");
+    assert_eq!(reason, "the message's own id is missing at `Head.No` of the body");
 
     for body in ["<Cancel/>", "<Other xmlns='urn:e'/>"] {
         let reason = erp.post("text/xml", envelope(V11, "", body)).await.is_fault(500, "1.1", "Client");
@@ -188,7 +198,8 @@ async fn operations_on_one_path_are_told_apart_by_the_body() {
 #[tokio::test]
 async fn an_action_that_names_another_operation_is_refused() {
     let erp = erp().await;
-    let text = envelope(V11, "", "<Cancel xmlns='urn:e'/>");
+    let id = "<w:MessageID xmlns:w='urn:wsa'>7</w:MessageID>";
+    let text = envelope(V11, id, "<Cancel xmlns='urn:e'/>");
     for action in ["\"urn:e/Status\"", "urn:e/Status", "\"http://x/y#Status\""] {
         let answer = erp.post_with("text/xml", &[("soapaction", action)], &text).await;
         assert!(answer.is_fault(500, "1.1", "Client").contains("does not belong"), "{action}");
@@ -327,6 +338,7 @@ async fn http_has_its_own_refusals() {
         assert!(reason.contains("text/xml"), "{reason}");
     }
     erp.post_with("text/xml", &[("content-encoding", "gzip")], &fine).await.is_fault(415, "1.1", "Client");
+    Answer::read(erp.send(Method::GET, "/soap/erp", &[], b"").await).is_fault(401, "1.1", "Client");
     for headers in [&[("content-type", "text/xml")][..], &[("content-type", "text/xml"), ("x-api-key", "falsch")]] {
         let answer = Answer::read(erp.send(Method::POST, "/soap/erp", headers, fine.as_bytes()).await);
         answer.is_fault(401, "1.1", "Client");
@@ -352,7 +364,11 @@ async fn limits_are_those_of_the_operation() {
     let alone = envelope(V11, "", &format!("<Alone>{}</Alone>", "x".repeat(65 << 10)));
     Answer::read(erp.send(Method::POST, "/soap/alone", &headers, alone.as_bytes()).await)
         .is_fault(413, "1.1", "Client");
-    assert_eq!(erp.engine.count(), 1);
+    let alone = envelope(V11, "", "<Alone/>");
+    assert_eq!(erp.send(Method::POST, "/soap/alone", &headers, alone.as_bytes()).await.status(), 200);
+    // It declares no id, so the engine makes one.
+    assert_eq!(erp.engine.last().1.id, None);
+    assert_eq!(erp.engine.count(), 2);
 }
 
 #[tokio::test]
@@ -435,6 +451,19 @@ async fn legacy_charsets_arrive() {
         assert_eq!(lines, Some(Value::from(vec!["1", "订单"])));
     }
     erp.post("text/xml; charset=utf-7", &text).await.is_fault(500, "1.1", "Client");
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_made_is_still_a_yes() {
+    let erp = erp().await;
+    // The message is with the engine: a fault would bring it a second time.
+    *erp.engine.reply.lock().unwrap() = Some([("a b", "x")].into_iter().collect());
+    let text = envelope(V11, "<w:MessageID xmlns:w='urn:wsa'>7</w:MessageID>", "<Cancel xmlns='urn:e'/>");
+    let answer = erp.post("text/xml", text).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.name.is(Some("urn:e"), "CancelResponse") && answer.body.children.is_empty());
+    let header = answer.header.unwrap();
+    assert!(header.child_in(Some("urn:gatehouse"), "ReplyError").unwrap().text().contains("`CancelResponse.a b`"));
 }
 
 #[tokio::test]

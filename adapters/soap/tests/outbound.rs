@@ -1,5 +1,7 @@
 //! Calls to a stand-in peer: what goes over the wire, and what each answer means.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by panicking, in its helpers too")]
+
 mod common;
 
 use std::sync::Arc;
