@@ -269,6 +269,15 @@ async fn success_is_what_the_system_says_it_is() {
 }
 
 #[tokio::test]
+async fn a_rule_for_answers_cannot_take_a_fault_for_a_yes() {
+    let erp = erp("endpoints:\n  Op: { success_when: status == 200, error_text: reply.faultstring }\n").await;
+    erp.peer.answers(200, "text/xml", &envelope(V11, "", "<r/>"));
+    assert!(erp.call("Op").await.is_ok());
+    erp.peer.answers(200, "text/xml", &fault_11("s:Client", "no"));
+    assert_eq!(erp.fault("Op").await.public, "no");
+}
+
+#[tokio::test]
 async fn what_xml_cannot_carry_is_the_messages_fault() {
     let erp = erp(SIMPLE).await;
     let message = message();
