@@ -1,3 +1,4 @@
-//! Conformance suites: what every implementation of a contract must do.
+//! What every implementation of a contract must do: one suite each.
 
+mod bus;
 mod store;

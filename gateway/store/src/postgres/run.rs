@@ -152,7 +152,12 @@ fn is_going_away(code: &SqlState) -> bool {
 pub(super) fn explain(error: &tokio_postgres::Error) -> StoreError {
     let Some(said) = error.as_db_error() else {
         let why = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
-        return StoreError::Unavailable(format!("PostgreSQL: {error}{why}"));
+        let mend = if why.contains("certificate") {
+            "; name who signed it as `ca_file` (a PEM file), or use a host name that it bears"
+        } else {
+            ""
+        };
+        return StoreError::Unavailable(format!("PostgreSQL: {error}{why}{mend}"));
     };
     let text = format!("PostgreSQL: {} ({})", said.message(), said.code().code());
     match &said.code().code()[..2] {
