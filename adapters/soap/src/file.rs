@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gatehouse_core::adapter::{Direction, Endpoint};
+use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::limits::{Circuit, CircuitFile, Limits, LimitsFile};
 use gatehouse_core::outcome::{OutcomeFile, OutcomeRule};
@@ -44,7 +44,7 @@ pub(crate) struct SystemFile {
     /// The charset in which it is called: `GBK`, `UTF-16` … Default UTF-8. What it lacks is written as `&#…;`.
     charset: Option<Located<String>>,
     /// A PEM file with the CA that its certificate is trusted by. Default: the machine's.
-    ca_file: Option<PathBuf>,
+    ca_file: Option<String>,
     /// How Gatehouse proves who it is when it calls. Default: not at all.
     auth: Option<Located<AuthFile>>,
     /// How the system proves who it is when it calls us.
@@ -94,9 +94,9 @@ struct EndpointFile {
 
     /// In: the path that it listens on: `/soap/erp`. Several operations may share one.
     listen: Option<Located<String>>,
-    /// In: a path into the body to the caller's own message id: `Header.DocumentNo`.
+    /// In: a path into the body to the caller's own message id, which it must send: `Header.DocumentNo`. Default: a new id each time.
     id: Option<Located<String>>,
-    /// In: the header block that holds the caller's own message id. Wins over `id`.
+    /// In: the header block that holds the caller's own message id. With `id` too, the block wins where it is sent.
     id_header: Option<NameFile>,
     /// In: what is answered. Default: an empty `<operation>Response` in the operation's namespace, or the route's reply.
     reply: Option<Located<ReplyFile>>,
@@ -211,10 +211,10 @@ pub(crate) struct Listener {
 }
 
 /// Reads and checks a file.
-pub(crate) fn check(file: &SourceFile, problems: &mut Problems) -> Option<Checked> {
+pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Checked> {
     let read = yaml::read::<SystemFile>(file, problems)?;
     let mut found = Problems::new();
-    let checked = Check { file, problems: &mut found, read: &read }.system();
+    let checked = Check { file, site, problems: &mut found, read: &read }.system();
     let sound = !found.has_errors();
     problems.extend(found);
     sound.then_some(checked)
@@ -222,6 +222,7 @@ pub(crate) fn check(file: &SourceFile, problems: &mut Problems) -> Option<Checke
 
 struct Check<'a> {
     file: &'a SourceFile,
+    site: &'a dyn SiteFiles,
     problems: &'a mut Problems,
     read: &'a SystemFile,
 }
@@ -319,7 +320,7 @@ impl Check<'_> {
             address: read.address.as_ref().map(|address| address.value.clone()).unwrap_or_default(),
             version,
             charset: read.charset.as_ref().map_or_else(|| "utf-8".to_owned(), |charset| charset.value.clone()),
-            ca_file: read.ca_file.clone(),
+            ca_file: read.ca_file.as_ref().map(|path| self.site.locate(path)),
             auth: read.auth.as_ref().map(|auth| auth.value.clone()).unwrap_or_default(),
             by_name: HashMap::new(),
         }

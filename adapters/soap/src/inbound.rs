@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gatehouse_core::adapter::{Admission, Arrival, Inbound, Intake, Receipt, Stop};
+use gatehouse_core::adapter::{Admission, Arrival, Inbound, Intake, Outcome, Receipt, Stop};
 use gatehouse_core::expr::Scope;
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::limits::BodyLimits;
@@ -141,10 +141,11 @@ impl Port {
         if request.path.trim_end_matches('/') != self.path {
             return refuse(Code::NotFound, "nothing is here".to_owned());
         }
+        // Who may not come in is not told what there is.
+        self.accept.verify(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
         if request.method != Method::POST {
             return refuse(Code::MethodNotAllowed, "SOAP is sent with POST".to_owned());
         }
-        self.accept.verify(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
         if media.essence != version.media_type() {
             let text = "send SOAP 1.1 as `text/xml` or SOAP 1.2 as `application/soap+xml`".to_owned();
             return refuse(Code::UnsupportedMedia, text);
@@ -242,7 +243,7 @@ fn must_understand(version: Version, block: &Element) -> bool {
 
 /// Opens the envelope, whose version must be that of its content type.
 fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -> Result<Envelope, Refusal> {
-    let limits = BodyLimits { bytes: max, ..BodyLimits::default() };
+    let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
     let root = xml::decode(bytes, media.charset.as_deref(), &limits).map_err(|error| {
         let code = if error.too_large { Code::TooLarge } else { Code::Malformed };
         Refusal::new(version, Fault::new(code, error.to_string()))
@@ -276,7 +277,23 @@ fn message_id(listener: &Listener, envelope: &Envelope, body: &Value) -> Result<
         Some(block) => Some(block.text()),
         None => listener.id.as_ref().and_then(|path| path.find(body)).and_then(Value::to_plain_text),
     };
-    let Some(id) = id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()) else { return Ok(None) };
+    let id = match (id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()), &listener.id_header, &listener.id) {
+        (Some(id), ..) => id,
+        (None, None, None) => return Ok(None),
+        // Without it, what is sent twice would be taken twice.
+        (None, _, Some(path)) => {
+            return Err(Fault::new(
+                Code::Malformed,
+                format!("the message's own id is missing at `{path}` of the body"),
+            ));
+        }
+        (None, Some(name), None) => {
+            return Err(Fault::new(
+                Code::Malformed,
+                format!("the message's own id is missing in the header block `{name}`"),
+            ));
+        }
+    };
     if id.chars().count() > MAX_ID || id.chars().any(char::is_control) {
         return Err(Fault::new(
             Code::Malformed,
@@ -327,6 +344,12 @@ fn acknowledge(
         .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
         .unwrap_or_default();
     let mut response = answer(StatusCode::OK, version, bytes);
+    if let Ok(id) = HeaderValue::from_str(&receipt.message_id) {
+        response.headers.insert("gatehouse-message-id", id);
+    }
+    if receipt.outcome == Outcome::Repeated {
+        response.headers.insert("gatehouse-repeated", HeaderValue::from_static("true"));
+    }
     rate_headers(admission, &mut response.headers);
     response
 }

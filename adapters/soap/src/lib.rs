@@ -50,8 +50,8 @@ impl Adapter for Soap {
         include_str!("example.yaml")
     }
 
-    fn check(&self, file: &SourceFile, _site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
-        let checked = file::check(file, problems)?;
+    fn check(&self, file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
+        let checked = file::check(file, site, problems)?;
         Some(Arc::new(SoapSystem { checked, door: self.door.clone() }))
     }
 }

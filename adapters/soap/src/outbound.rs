@@ -129,7 +129,7 @@ fn blocks(version: Version, operation: &Operation, call: &Call<'_>) -> Result<Ve
     if operation.headers.is_empty() {
         return Ok(blocks);
     }
-    let message = message_value(call.message);
+    let message = message_value(call.message, call.attempt);
     let delivery_id = Value::from(call.delivery_id);
     let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &delivery_id);
     for block in &operation.headers {
@@ -144,7 +144,7 @@ fn blocks(version: Version, operation: &Operation, call: &Call<'_>) -> Result<Ve
 }
 
 /// What an expression sees of the message.
-fn message_value(message: &Message) -> Value {
+fn message_value(message: &Message, attempt: u32) -> Value {
     let optional = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
     let mut map = Map::new();
     map.insert("id".to_owned(), Value::from(message.id.as_str()));
@@ -154,6 +154,7 @@ fn message_value(message: &Message) -> Value {
     map.insert("key".to_owned(), optional(&message.key));
     map.insert("subject".to_owned(), optional(&message.subject));
     map.insert("correlation".to_owned(), optional(&message.correlation));
+    map.insert("attempt".to_owned(), Value::from(i64::from(attempt)));
     map.insert("data".to_owned(), message.data.clone());
     Value::Map(map)
 }
@@ -223,7 +224,7 @@ impl Answer {
             "text/xml" | "application/soap+xml" | "application/xml" | "" => {}
             other => return Self::Other(format!("`{}` instead of SOAP", other.chars().take(60).collect::<String>())),
         }
-        let limits = BodyLimits { bytes: max, ..BodyLimits::default() };
+        let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
         let taken = xml::decode(bytes, media.charset.as_deref(), &limits)
             .map_err(|error| format!("broken XML: {error}"))
             .and_then(|root| {

@@ -1,5 +1,7 @@
 //! A system's file: the example is accepted; every mistake is told with its place and mend.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by panicking, in its helpers too")]
+
 mod common;
 
 use common::check;
@@ -38,6 +40,13 @@ fn the_example_is_accepted() {
     assert_eq!(system.circuit().open_after, 5);
     let example = Soap::new(None).example();
     assert_eq!(&example[system.endpoints()[1].span.clone()], "OrderStatus");
+}
+
+#[test]
+fn the_erp_of_the_example_site_is_accepted() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../routes/systems/erp.yaml");
+    let (system, problems) = check(None, &std::fs::read_to_string(path).unwrap());
+    assert!(system.is_some() && problems.is_empty(), "{problems:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Calls to a stand-in peer: what goes over the wire, and what each answer means.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by panicking, in its helpers too")]
+
 mod common;
 
 use std::sync::Arc;
@@ -264,6 +266,15 @@ async fn success_is_what_the_system_says_it_is() {
         (fault.code, fault.verdict, fault.public.as_str()),
         (Code::Refused, Verdict::Reject, "no such operation")
     );
+}
+
+#[tokio::test]
+async fn a_rule_for_answers_cannot_take_a_fault_for_a_yes() {
+    let erp = erp("endpoints:\n  Op: { success_when: status == 200, error_text: reply.faultstring }\n").await;
+    erp.peer.answers(200, "text/xml", &envelope(V11, "", "<r/>"));
+    assert!(erp.call("Op").await.is_ok());
+    erp.peer.answers(200, "text/xml", &fault_11("s:Client", "no"));
+    assert_eq!(erp.fault("Op").await.public, "no");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ pub(crate) struct NoFiles;
 impl SiteFiles for NoFiles {
     fn file(&self, _: &str) -> Option<SourceFile> {
         None
+    }
+
+    fn locate(&self, path: &str) -> PathBuf {
+        PathBuf::from(path)
     }
 }
 
