@@ -244,6 +244,8 @@ fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
                 db.pragma_update(None, "journal_mode", "wal")?;
                 db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
                 db.pragma_update(None, "foreign_keys", true)?;
+                // KiB, taken only as it is used: the ledger's ids come in no order and touch pages everywhere.
+                db.pragma_update(None, "cache_size", -16_384)?;
             }
             Role::Read => db.pragma_update(None, "query_only", true)?,
         }
