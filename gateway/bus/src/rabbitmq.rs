@@ -65,12 +65,15 @@ pub struct RabbitMq {
     switchboard: Switchboard,
     health: watch::Receiver<Health>,
     /// Parcels in the hands of this process, by queue: the broker's count leaves them out.
-    in_hand: Mutex<HashMap<String, Vec<(Weak<Semaphore>, usize)>>>,
+    in_hand: Mutex<HashMap<String, Vec<Window>>>,
     /// No more consuming; then, with `_stop`, no more of anything.
     consumers: CancellationToken,
     stop: CancellationToken,
     _stop: DropGuard,
 }
+
+/// A consumer's window, and how many permits it was made with.
+type Window = (Weak<Semaphore>, usize);
 
 impl fmt::Debug for RabbitMq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +145,7 @@ impl RabbitMq {
 
     fn in_hand(&self, queue: &str) -> u64 {
         let in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = |(window, prefetch): &(Weak<Semaphore>, usize)| {
+        let held = |(window, prefetch): &Window| {
             window.upgrade().map_or(0, |window| prefetch.saturating_sub(window.available_permits()))
         };
         in_hand.get(queue).map_or(0, |windows| windows.iter().map(held).sum::<usize>() as u64)

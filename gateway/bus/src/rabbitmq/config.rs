@@ -178,6 +178,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let mut config = Config::new(vec!["amqps://h/%2f".to_owned()]);
         config.ca_file = Some(file.path().to_owned());
-        assert!(config.ca().err().expect("empty").to_string().contains("no certificate"));
+        assert!(config.ca().expect_err("empty").to_string().contains("no certificate"));
     }
 }

@@ -125,14 +125,10 @@ impl Subscription {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let next = async {
-                let permit = self.window.clone().acquire_owned().await.ok();
-                (permit, stream.next().await)
-            };
-            let (permit, delivery) = tokio::select! {
+            let delivery = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return End::Stopped,
-                next = next => next,
+                delivery = stream.next() => delivery,
                 _ = look.tick() => {
                     if !session.channel.status().connected() {
                         return End::Lost("the channel is gone".to_owned());
@@ -147,6 +143,15 @@ impl Subscription {
                     return End::Cancelled("cancelled by RabbitMQ".to_owned());
                 }
                 None => return End::Lost("the channel was closed".to_owned()),
+            };
+            // At once, but after a reconnect: then what came by the old channel is still in somebody's hands.
+            let permit = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    session.clone().give_back(delivery.delivery_tag);
+                    return End::Stopped;
+                }
+                permit = self.window.clone().acquire_owned() => permit.ok(),
             };
             if !session.channel.status().connected() {
                 return End::Lost("the channel was closed".to_owned()); // it comes again: not worth the work

@@ -88,7 +88,7 @@ fn is_brokers(name: &str) -> bool {
     const BEGINNINGS: [&str; 4] = ["x-death", "x-first-death-", "x-last-death-", "x-opt-"];
     let begins =
         |with: &&str| name.len() >= with.len() && name.as_bytes()[..with.len()].eq_ignore_ascii_case(with.as_bytes());
-    NAMES.iter().any(|n| n.eq_ignore_ascii_case(name)) || BEGINNINGS.iter().any(|b| begins(&b))
+    NAMES.iter().any(|n| n.eq_ignore_ascii_case(name)) || BEGINNINGS.iter().any(begins)
 }
 
 /// The parcel of a message, whoever wrote it. `keep_origin` for the queues that collect from many: it is then told
