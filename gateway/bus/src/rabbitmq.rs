@@ -17,9 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{
-    Bus, BusError, Consumer, DEAD, Depth, Health, Parcel, PublishError, RequestError, Topology, UNROUTABLE,
-};
+use crate::{Bus, BusError, Consumer, DEAD, Depth, Health, Parcel, PublishError, RequestError, Topology, UNROUTABLE};
 
 mod backoff;
 mod config;
@@ -242,7 +240,9 @@ impl Bus for RabbitMq {
                 }
                 // It is gone, or we may not look: the others are still worth looking at.
                 Ok(Err(_)) => channel = topology::open(connection).await?,
-                Err(_) => return Err(BusError::Unavailable("RabbitMQ does not say how full its queues are".to_owned())),
+                Err(_) => {
+                    return Err(BusError::Unavailable("RabbitMQ does not say how full its queues are".to_owned()));
+                }
             }
         }
         let _ = timeout(LOOK_DEADLINE, channel.close(200, "seen".into())).await;

@@ -58,7 +58,9 @@ impl Config {
     /// The hosts, each checked. No URL is repeated in an error: it holds a password.
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, BusError> {
         if self.urls.is_empty() {
-            return Err(BusError::Contradiction("no URL is named for the bus: give one like amqp://user:password@host:5672/%2f".to_owned()));
+            return Err(BusError::Contradiction(
+                "no URL is named for the bus: give one like amqp://user:password@host:5672/%2f".to_owned(),
+            ));
         }
         let prefix_fits = !self.prefix.is_empty()
             && self.prefix.len() <= 60
@@ -76,7 +78,10 @@ impl Config {
     pub(super) fn ca(&self) -> Result<Option<String>, BusError> {
         let Some(path) = &self.ca_file else { return Ok(None) };
         let problem = |why: String| {
-            BusError::Contradiction(format!("the bus's ca_file {}: {why}; name a PEM file with certificates", path.display()))
+            BusError::Contradiction(format!(
+                "the bus's ca_file {}: {why}; name a PEM file with certificates",
+                path.display()
+            ))
         };
         let pem = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
         if pem.contains("-----BEGIN CERTIFICATE-----") {
@@ -141,7 +146,9 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_refused_without_being_shown() {
-        for url in ["", "s3cret", "http://u:s3cret@h/", "amqp://u:s3cret@:5672/", "amqp://u:s3c ret@h:port/", "://s3cret"] {
+        for url in
+            ["", "s3cret", "http://u:s3cret@h/", "amqp://u:s3cret@:5672/", "amqp://u:s3c ret@h:port/", "://s3cret"]
+        {
             let error = Config::new(vec![url.to_owned()]).endpoints().err().expect(url).to_string();
             assert!(!error.contains("s3c"), "{error}");
             assert!(error.contains("amqp://user:password@host"), "{error}");

@@ -95,7 +95,8 @@ impl Subscription {
             Ok(Err(error)) => return End::Lost(error.to_string()),
             Err(_) => return End::Lost("RabbitMQ did not answer".to_owned()),
         };
-        let session = Arc::new(Session { channel: channel.clone(), desk: self.desk.clone(), queue: self.queue.clone() });
+        let session =
+            Arc::new(Session { channel: channel.clone(), desk: self.desk.clone(), queue: self.queue.clone() });
         let end = self.pump(&session, &mut stream).await;
         if matches!(end, End::Stopped) {
             let _ = timeout(STEP_DEADLINE, channel.basic_cancel(stream.tag(), BasicCancelOptions::default())).await;
@@ -113,8 +114,9 @@ impl Subscription {
         // Before consuming: lapin buffers without a bound, the prefetch is the only one.
         channel.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
         let tag = ShortString::default(); // the broker makes one
-        let consumer =
-            channel.basic_consume(self.queue.clone(), tag, BasicConsumeOptions::default(), FieldTable::default()).await?;
+        let consumer = channel
+            .basic_consume(self.queue.clone(), tag, BasicConsumeOptions::default(), FieldTable::default())
+            .await?;
         Ok((channel, consumer))
     }
 
@@ -141,7 +143,9 @@ impl Subscription {
             let mut delivery = match delivery {
                 Some(Ok(delivery)) => delivery,
                 Some(Err(error)) => return End::Lost(error.to_string()),
-                None if session.channel.status().connected() => return End::Cancelled("cancelled by RabbitMQ".to_owned()),
+                None if session.channel.status().connected() => {
+                    return End::Cancelled("cancelled by RabbitMQ".to_owned());
+                }
                 None => return End::Lost("the channel was closed".to_owned()),
             };
             if !session.channel.status().connected() {

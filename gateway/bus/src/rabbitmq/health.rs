@@ -28,7 +28,8 @@ impl Signs {
     pub(super) fn follow(self, stop: CancellationToken) -> watch::Receiver<Health> {
         let (tell, health) = watch::channel(Health::Starting);
         tokio::spawn(async move {
-            let (mut publish, mut consume, mut declared) = (self.publish.watch(), self.consume.watch(), self.declared.clone());
+            let (mut publish, mut consume, mut declared) =
+                (self.publish.watch(), self.consume.watch(), self.declared.clone());
             let mut lane = self.lanes.first().cloned();
             while !stop.is_cancelled() {
                 let now = self.read();

@@ -33,7 +33,13 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts declaring what every instance needs; [`Keeper::declare`] adds the site's.
-    pub(super) fn start(link: Link, names: Names, delivery_limit: u32, refresh: Duration, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn start(
+        link: Link,
+        names: Names,
+        delivery_limit: u32,
+        refresh: Duration,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let first = Declared { wish: 0, result: Err(BusError::Unavailable("not declared yet".to_owned())) };
         let keeper = Arc::new(Self {
             wanted: Mutex::default(),

@@ -76,7 +76,12 @@ impl Link {
     }
 }
 
-async fn supervise(dialer: Arc<Dialer>, purpose: &'static str, tell: watch::Sender<LinkState>, stop: CancellationToken) {
+async fn supervise(
+    dialer: Arc<Dialer>,
+    purpose: &'static str,
+    tell: watch::Sender<LinkState>,
+    stop: CancellationToken,
+) {
     loop {
         let connection = tokio::select! {
             () = stop.cancelled() => break,
@@ -180,7 +185,8 @@ impl Dialer {
         let options =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).as_str().into());
         let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca.clone() };
-        Connection::connect_uri_with_config(endpoint.uri.clone(), options, tls, lapin::runtime::default_runtime()?).await
+        Connection::connect_uri_with_config(endpoint.uri.clone(), options, tls, lapin::runtime::default_runtime()?)
+            .await
     }
 }
 

@@ -21,7 +21,9 @@ impl Names {
     /// A caller's queue name as the broker knows it; `None` where it is longer than AMQP allows (255 bytes).
     pub(super) fn on_broker(&self, queue: &str) -> Option<ShortString> {
         match queue.strip_prefix(WORD) {
-            Some(rest) if rest.starts_with('.') && self.prefix != WORD => ShortString::try_new(format!("{}{rest}", self.prefix)).ok(),
+            Some(rest) if rest.starts_with('.') && self.prefix != WORD => {
+                ShortString::try_new(format!("{}{rest}", self.prefix)).ok()
+            }
             _ => ShortString::try_new(queue).ok(),
         }
     }

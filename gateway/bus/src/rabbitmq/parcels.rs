@@ -39,7 +39,12 @@ pub(super) struct Stamp {
 }
 
 /// The properties of a parcel's message. The error says what does not fit.
-pub(super) fn properties(id: String, content_type: String, headers: BTreeMap<String, String>, stamp: Stamp) -> Result<BasicProperties, String> {
+pub(super) fn properties(
+    id: String,
+    content_type: String,
+    headers: BTreeMap<String, String>,
+    stamp: Stamp,
+) -> Result<BasicProperties, String> {
     let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if size > MAX_HEADERS {
         return Err(format!("its headers have {size} bytes, and at most {MAX_HEADERS} fit"));
@@ -52,7 +57,8 @@ pub(super) fn properties(id: String, content_type: String, headers: BTreeMap<Str
         let name = ShortString::try_new(name).map_err(|e| format!("a header's name is too long: {e}"))?;
         table.insert(name, AMQPValue::LongString(value.into()));
     }
-    let short = |what: &str, text: String| ShortString::try_new(text).map_err(|e| format!("its {what} is too long: {e}"));
+    let short =
+        |what: &str, text: String| ShortString::try_new(text).map_err(|e| format!("its {what} is too long: {e}"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let mut properties = BasicProperties::default()
         .with_delivery_mode(if stamp.transient { 1 } else { 2 })
@@ -80,7 +86,8 @@ pub(super) fn properties(id: String, content_type: String, headers: BTreeMap<Str
 fn is_brokers(name: &str) -> bool {
     const NAMES: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
     const BEGINNINGS: [&str; 4] = ["x-death", "x-first-death-", "x-last-death-", "x-opt-"];
-    let begins = |with: &&str| name.len() >= with.len() && name.as_bytes()[..with.len()].eq_ignore_ascii_case(with.as_bytes());
+    let begins =
+        |with: &&str| name.len() >= with.len() && name.as_bytes()[..with.len()].eq_ignore_ascii_case(with.as_bytes());
     NAMES.iter().any(|n| n.eq_ignore_ascii_case(name)) || BEGINNINGS.iter().any(|b| begins(&b))
 }
 
@@ -177,7 +184,9 @@ fn value_text(value: &AMQPValue) -> (String, bool) {
         AMQPValue::Float(v) => (v.to_string(), true),
         AMQPValue::Double(v) => (v.to_string(), true),
         AMQPValue::Void => (String::new(), true),
-        AMQPValue::DecimalValue(_) | AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) => (format!("{value:?}"), false),
+        AMQPValue::DecimalValue(_) | AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) => {
+            (format!("{value:?}"), false)
+        }
     }
 }
 
@@ -211,9 +220,18 @@ mod tests {
 
     #[test]
     fn what_the_broker_would_obey_is_never_sent() {
-        let properties = sent(&[("CC", "a"), ("bcc", "a"), ("x-death", "a"), ("X-Death", "a"), ("x-first-death-queue", "a"), ("x-delivery-count", "9"), ("x-deaf", "kept")])
-            .expect("fits");
-        let names: Vec<String> = properties.headers().clone().expect("some").inner().keys().map(ToString::to_string).collect();
+        let properties = sent(&[
+            ("CC", "a"),
+            ("bcc", "a"),
+            ("x-death", "a"),
+            ("X-Death", "a"),
+            ("x-first-death-queue", "a"),
+            ("x-delivery-count", "9"),
+            ("x-deaf", "kept"),
+        ])
+        .expect("fits");
+        let names: Vec<String> =
+            properties.headers().clone().expect("some").inner().keys().map(ToString::to_string).collect();
         assert_eq!(names, ["x-deaf"]);
     }
 

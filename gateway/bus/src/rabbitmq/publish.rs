@@ -56,7 +56,13 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Starts `lanes` channels with `window` unconfirmed publishes each.
-    pub(super) fn start(link: Link, lanes: usize, window: usize, returns: Option<Returns>, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn start(
+        link: Link,
+        lanes: usize,
+        window: usize,
+        returns: Option<Returns>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let slots = (0..lanes.max(1))
             .map(|_| {
                 let (tell, slot) = watch::channel(None);
@@ -157,9 +163,7 @@ impl Pool {
     async fn room(&self, lane: &Arc<Lane>, until: Instant) -> Result<OwnedSemaphorePermit, PublishError> {
         let full = || format!("{} publishes already wait for RabbitMQ's confirm", self.window);
         let mut state = self.link.watch();
-        let lost = async {
-            while self.reachable().is_ok() && state.changed().await.is_ok() {}
-        };
+        let lost = async { while self.reachable().is_ok() && state.changed().await.is_ok() {} };
         tokio::select! {
             permit = timeout_at(until, lane.window.clone().acquire_owned()) => match permit {
                 Ok(Ok(permit)) => Ok(permit),
@@ -214,7 +218,12 @@ impl Lane {
     async fn open(connection: &Connection, window: usize, returns: Option<Returns>) -> lapin::Result<Arc<Self>> {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Arc::new(Self { channel, window: Arc::new(Semaphore::new(window)), dead: CancellationToken::new(), returns }))
+        Ok(Arc::new(Self {
+            channel,
+            window: Arc::new(Semaphore::new(window)),
+            dead: CancellationToken::new(),
+            returns,
+        }))
     }
 
     pub(super) fn alive(&self) -> bool {

@@ -119,7 +119,9 @@ impl Switchboard {
         let out = self.outgoing(key, parcel, reply_to, &wait.1, until)?;
         match self.pool.send(out, until.saturating_duration_since(Instant::now())).await {
             Ok(()) => {}
-            Err(PublishError::Refused(why) | PublishError::Unavailable(why)) => return Err(RequestError::Unavailable(why)),
+            Err(PublishError::Refused(why) | PublishError::Unavailable(why)) => {
+                return Err(RequestError::Unavailable(why));
+            }
             Err(PublishError::Unknown(_)) => return Err(RequestError::Deadline),
         }
         match timeout_at(until, answer).await {
@@ -128,7 +130,14 @@ impl Switchboard {
         }
     }
 
-    fn outgoing(&self, key: ShortString, parcel: Parcel, reply_to: ShortString, id: &str, until: Instant) -> Result<Outgoing, RequestError> {
+    fn outgoing(
+        &self,
+        key: ShortString,
+        parcel: Parcel,
+        reply_to: ShortString,
+        id: &str,
+        until: Instant,
+    ) -> Result<Outgoing, RequestError> {
         // Nobody waits after the deadline, so the broker forgets it then.
         let left = until.saturating_duration_since(Instant::now()).as_millis().max(1).to_string();
         let stamp = Stamp {
@@ -137,7 +146,8 @@ impl Switchboard {
             expiration: ShortString::try_new(left).ok(),
             transient: true,
         };
-        let properties = parcels::properties(parcel.id, parcel.content_type, parcel.headers, stamp).map_err(RequestError::Unavailable)?;
+        let properties = parcels::properties(parcel.id, parcel.content_type, parcel.headers, stamp)
+            .map_err(RequestError::Unavailable)?;
         Ok(Outgoing { exchange: self.names.rpc(), key, mandatory: true, body: parcel.body, properties })
     }
 }
@@ -167,11 +177,17 @@ async fn listen(link: &Link, names: &Names, address: &watch::Sender<Option<Short
     }
 }
 
-async fn open(connection: &Connection, names: &Names, queue: &ShortString) -> lapin::Result<(Channel, lapin::Consumer)> {
+async fn open(
+    connection: &Connection,
+    names: &Names,
+    queue: &ShortString,
+) -> lapin::Result<(Channel, lapin::Consumer)> {
     let channel = connection.create_channel().await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.clone(), options, FieldTable::default()).await?;
-    channel.queue_bind(queue.clone(), names.reply(), queue.clone(), QueueBindOptions::default(), FieldTable::default()).await?;
+    channel
+        .queue_bind(queue.clone(), names.reply(), queue.clone(), QueueBindOptions::default(), FieldTable::default())
+        .await?;
     channel.basic_qos(PREFETCH, BasicQosOptions { global: false }).await?;
     let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
     let answers = channel.basic_consume(queue.clone(), ShortString::default(), options, FieldTable::default()).await?;

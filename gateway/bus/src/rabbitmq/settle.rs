@@ -35,8 +35,15 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Publishes a copy and waits for its confirm.
-    async fn copy(&self, exchange: ShortString, key: ShortString, parcel: Parcel, stamp: Stamp) -> Result<(), SettleError> {
-        let properties = parcels::properties(parcel.id, parcel.content_type, parcel.headers, stamp).map_err(SettleError)?;
+    async fn copy(
+        &self,
+        exchange: ShortString,
+        key: ShortString,
+        parcel: Parcel,
+        stamp: Stamp,
+    ) -> Result<(), SettleError> {
+        let properties =
+            parcels::properties(parcel.id, parcel.content_type, parcel.headers, stamp).map_err(SettleError)?;
         let out = Outgoing { exchange, key, mandatory: false, body: parcel.body, properties };
         self.pool.send(out, COPY_DEADLINE).await.map_err(|error| SettleError(format!("the copy: {error}")))
     }

@@ -44,7 +44,9 @@ pub(super) fn plan(names: &Names, topology: &Topology, delivery_limit: u32) -> R
     }
     for (queue, spec) in &topology.queues {
         let name = names.on_broker(queue).ok_or_else(|| {
-            BusError::Contradiction(format!("queue `{queue}` has a name of more than 255 bytes; shorten the route's or target's name"))
+            BusError::Contradiction(format!(
+                "queue `{queue}` has a name of more than 255 bytes; shorten the route's or target's name"
+            ))
         })?;
         let arguments =
             if spec.request { request_arguments(spec) } else { work_arguments(names, spec, delivery_limit) };
@@ -259,7 +261,10 @@ mod tests {
 
     fn site() -> Topology {
         let mut topology = Topology { ladder: crate::LADDER.to_vec(), ..Topology::default() };
-        topology.queues.insert("gatehouse.work.a.b".to_owned(), QueueSpec { single_active_consumer: true, ..QueueSpec::default() });
+        topology.queues.insert(
+            "gatehouse.work.a.b".to_owned(),
+            QueueSpec { single_active_consumer: true, ..QueueSpec::default() },
+        );
         topology.queues.insert("gatehouse.work.a.ask".to_owned(), QueueSpec { request: true, ..QueueSpec::default() });
         topology
     }
@@ -292,7 +297,10 @@ mod tests {
                 assert_eq!(text(arguments, "x-queue-type").as_deref(), Some("quorum"), "{name}");
                 assert_eq!(text(arguments, "x-overflow").as_deref(), Some("reject-publish"), "{name}");
                 assert_eq!(text(arguments, "x-dead-letter-strategy").as_deref(), Some("at-least-once"), "{name}");
-                assert!(!arguments.contains_key("x-dead-letter-routing-key"), "{name}: the key says where it came from");
+                assert!(
+                    !arguments.contains_key("x-dead-letter-routing-key"),
+                    "{name}: the key says where it came from"
+                );
             }
         }
         assert_eq!(seen, 6, "one work queue and five rungs");
