@@ -1,6 +1,6 @@
 //! The system's file, and what it becomes once it cannot be wrong.
 
-use gatehouse_core::adapter::{Direction, Endpoint};
+use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::expr::{Expression, Names};
 use gatehouse_core::limits::{Circuit, CircuitFile, Limits, LimitsFile};
@@ -102,7 +102,7 @@ pub struct ReplyFile {
 pub(crate) struct Checked {
     pub(crate) name: String,
     pub(crate) address: Option<String>,
-    pub(crate) ca_file: Option<String>,
+    pub(crate) ca_file: Option<std::path::PathBuf>,
     pub(crate) auth: AuthFile,
     pub(crate) accept: AcceptFile,
     pub(crate) limits: Limits,
@@ -162,7 +162,7 @@ pub(crate) enum Send {
     Nothing,
 }
 
-pub(crate) fn check(file: &SourceFile, problems: &mut Problems) -> Option<Checked> {
+pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Checked> {
     let read: SystemFile = yaml::read(file, problems)?;
     let mut found = Problems::new();
     let mut checker = Checker { file, problems: &mut found, system: &read.system.value };
@@ -194,7 +194,7 @@ pub(crate) fn check(file: &SourceFile, problems: &mut Problems) -> Option<Checke
     sound.then(|| Checked {
         name: read.system.value,
         address: read.address.map(|address| address.value),
-        ca_file: read.ca_file,
+        ca_file: read.ca_file.map(|path| site.locate(&path)),
         auth: read.auth,
         accept: read.accept,
         limits,

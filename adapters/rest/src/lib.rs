@@ -49,8 +49,8 @@ impl Adapter for Rest {
         include_str!("example.yaml")
     }
 
-    fn check(&self, file: &SourceFile, _site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
-        let checked = file::check(file, problems)?;
+    fn check(&self, file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
+        let checked = file::check(file, site, problems)?;
         Some(Arc::new(RestSystem { checked: Arc::new(checked), door: self.door.clone() }))
     }
 }
@@ -82,7 +82,7 @@ impl System for RestSystem {
     async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault> {
         let config = ClientConfig {
             address: self.checked.address.clone().unwrap_or_default(),
-            ca_file: self.checked.ca_file.clone().map(Into::into),
+            ca_file: self.checked.ca_file.clone(),
             max_answer: self.checked.limits.body,
             connections: self.checked.limits.concurrency as usize,
         };

@@ -176,7 +176,8 @@ fn detail(fault: &Fault) -> Element {
 
 /// The text with what XML cannot carry shown as `\u{0}`: a fault must always be well-formed.
 fn visible(text: &str) -> String {
-    let carried = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}');
+    let carried =
+        |c: char| !matches!(c, '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}');
     if text.chars().all(carried) {
         return text.to_owned();
     }
@@ -193,7 +194,10 @@ mod tests {
     use crate::envelope::{self, Envelope};
 
     fn read(text: &str) -> Option<PeerFault> {
-        let text = text.replace("<E", "<E xmlns:a='http://schemas.xmlsoap.org/soap/envelope/' xmlns:b='http://www.w3.org/2003/05/soap-envelope'");
+        let text = text.replace(
+            "<E",
+            "<E xmlns:a='http://schemas.xmlsoap.org/soap/envelope/' xmlns:b='http://www.w3.org/2003/05/soap-envelope'",
+        );
         let root = xml::decode(text.as_bytes(), None, &BodyLimits::default()).unwrap();
         PeerFault::read(root.elements().next().unwrap())
     }
@@ -205,7 +209,10 @@ mod tests {
              <detail><e code='7'>x</e></detail></a:Fault></E>",
         )
         .unwrap();
-        assert_eq!((fault.kind, fault.codes().as_str(), fault.reason.as_str()), (Kind::Receiver, "Server.Busy", "系统忙"));
+        assert_eq!(
+            (fault.kind, fault.codes().as_str(), fault.reason.as_str()),
+            (Kind::Receiver, "Server.Busy", "系统忙")
+        );
         assert_eq!(fault.detail.as_deref(), Some("<detail><e code=\"7\">x</e></detail>"));
         let bare = read("<E><a:Fault><faultcode>500</faultcode></a:Fault></E>").unwrap();
         assert_eq!((bare.kind, bare.reason.as_str(), bare.detail), (Kind::Other, "no reason given", None));

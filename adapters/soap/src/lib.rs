@@ -1,1 +1,92 @@
-//! The SOAP adapter: document/literal calls out, acknowledged operations in.
+//! The SOAP adapter: document/literal calls out, acknowledged operations in; SOAP 1.1 and 1.2 over HTTP.
+//!
+//! [`mod@file`] reads and checks a system's file; [`outbound`] calls; [`inbound`] listens; [`envelope`], [`mod@fault`] and
+//! [`media`] are the protocol; [`template`] is what a file says of header blocks and replies. No WSDL is read, no
+//! rpc/encoded is spoken and nothing of WS-* is understood: a header block of theirs that must be understood is refused.
+
+mod envelope;
+mod fault;
+mod file;
+mod inbound;
+mod media;
+mod outbound;
+mod template;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gatehouse_core::adapter::{Adapter, Endpoint, Inbound, Outbound, SiteFiles, System};
+use gatehouse_core::diagnostics::{Problems, SourceFile};
+use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::limits::{Circuit, Limits};
+use gatehouse_core::secret::Secrets;
+use gatehouse_net::door::Door;
+
+use crate::file::Checked;
+
+/// The adapter.
+pub struct Soap {
+    door: Option<Arc<Door>>,
+}
+
+impl Soap {
+    /// The adapter, with the door that inbound halves mount on; without one it can only check and call.
+    #[must_use]
+    pub fn new(door: Option<Arc<Door>>) -> Self {
+        Self { door }
+    }
+}
+
+impl Adapter for Soap {
+    fn name(&self) -> &'static str {
+        "soap"
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schemars::schema_for!(file::SystemFile)
+    }
+
+    fn example(&self) -> &'static str {
+        include_str!("example.yaml")
+    }
+
+    fn check(&self, file: &SourceFile, _site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
+        let checked = file::check(file, problems)?;
+        Some(Arc::new(SoapSystem { checked, door: self.door.clone() }))
+    }
+}
+
+/// A system that speaks SOAP.
+struct SoapSystem {
+    checked: Checked,
+    door: Option<Arc<Door>>,
+}
+
+#[async_trait]
+impl System for SoapSystem {
+    fn name(&self) -> &str {
+        &self.checked.name
+    }
+
+    fn limits(&self) -> Limits {
+        self.checked.limits
+    }
+
+    fn circuit(&self) -> Circuit {
+        self.checked.circuit
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.checked.endpoints
+    }
+
+    async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault> {
+        let connections = self.checked.limits.concurrency;
+        Ok(Arc::new(outbound::Caller::connect(&self.checked.calls, connections, secrets)?))
+    }
+
+    async fn listen(&self, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
+        let door = self.door.clone().ok_or_else(|| Fault::new(Code::Misconfigured, "there is no door to listen at"))?;
+        Ok(Box::new(inbound::Listening::new(door, &self.checked.listeners, secrets)?))
+    }
+}

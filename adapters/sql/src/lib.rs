@@ -1,1 +1,88 @@
-//! The SQL adapter: exactly-one-effect writes into PostgreSQL, MariaDB/MySQL and SQLite.
+//! The SQL adapter: writes into PostgreSQL, MariaDB/MySQL and SQLite with exactly one effect a delivery.
+//!
+//! Every delivery is one transaction: first a row in the inbox table, keyed by the delivery id, then the rows that the
+//! endpoint says. A delivery that comes again finds its inbox row and changes nothing. [`file`] is the system's file
+//! and its check, [`work`] what one delivery writes, [`statement`] its SQL, and one file a database carries it out.
+
+mod file;
+mod mysql;
+mod outbound;
+mod postgres;
+mod sqlite;
+mod statement;
+mod work;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gatehouse_core::adapter::{Adapter, Endpoint, Inbound, Outbound, SiteFiles, System};
+use gatehouse_core::diagnostics::{Problems, SourceFile};
+use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::limits::{Circuit, Limits};
+use gatehouse_core::secret::Secrets;
+use schemars::schema_for;
+
+pub use file::{EndpointFile, SystemFile};
+
+/// The adapter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sql;
+
+impl Sql {
+    /// The adapter.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Adapter for Sql {
+    fn name(&self) -> &'static str {
+        "sql"
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_for!(SystemFile)
+    }
+
+    fn example(&self) -> &'static str {
+        include_str!("example.yaml")
+    }
+
+    fn check(&self, file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
+        let checked = file::check(file, site, problems)?;
+        Some(Arc::new(SqlSystem { checked: Arc::new(checked) }))
+    }
+}
+
+struct SqlSystem {
+    checked: Arc<file::Checked>,
+}
+
+#[async_trait]
+impl System for SqlSystem {
+    fn name(&self) -> &str {
+        &self.checked.name
+    }
+
+    fn limits(&self) -> Limits {
+        self.checked.limits
+    }
+
+    fn circuit(&self) -> Circuit {
+        self.checked.circuit
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.checked.endpoints
+    }
+
+    async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault> {
+        let database = outbound::open(&self.checked, secrets).await?;
+        Ok(Arc::new(outbound::Writer { database, checked: self.checked.clone() }))
+    }
+
+    async fn listen(&self, _secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
+        Err(Fault::new(Code::Misconfigured, "a database sends nothing"))
+    }
+}

@@ -43,6 +43,10 @@ pub trait Adapter: Send + Sync {
 pub trait SiteFiles: Send + Sync {
     /// The file at a path relative to the site; `None` where it is not there.
     fn file(&self, path: &str) -> Option<SourceFile>;
+
+    /// Where a path relative to the site stands on this machine, for files that are opened at connect (a CA, a SQLite
+    /// database). An absolute path stays as it is. Nothing is opened here.
+    fn locate(&self, path: &str) -> std::path::PathBuf;
 }
 
 /// A system whose file cannot be wrong any more.

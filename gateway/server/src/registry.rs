@@ -9,8 +9,7 @@ use gatehouse_net::door::Door;
 #[must_use]
 pub fn adapters(door: Option<Arc<Door>>) -> Vec<Arc<dyn Adapter>> {
     vec![
-        Arc::new(gatehouse_rest::Rest::new(door.clone())),
-        Arc::new(gatehouse_soap::Soap::new(door)),
+        Arc::new(gatehouse_rest::Rest::new(door)),
         Arc::new(gatehouse_sql::Sql::new()),
     ]
 }

@@ -31,7 +31,7 @@ pub struct ReadError {
 /// # Errors
 /// The folder is not there, a file is not readable, not UTF-8 or too large.
 pub fn read(root: &Path) -> Result<Files, ReadError> {
-    let mut files = Files::new();
+    let mut files = Files::new(root);
     let mut count = 0;
     walk(root, "", 4, &mut files, &mut count)?;
     Ok(files)

@@ -55,6 +55,13 @@ impl Circuit {
         *self.state.borrow()
     }
 
+    /// Waits until it does not stand there any more.
+    pub async fn left(&self, state: State) {
+        let mut watch = self.watch();
+        // The sender lives as long as this borrow, so the wait cannot fail.
+        let _ = watch.wait_for(|now| *now != state).await.map(drop);
+    }
+
     /// The system answered, be it yes or a business no.
     pub fn succeeded(&self) {
         if let Ok(mut failures) = self.failures.lock() {

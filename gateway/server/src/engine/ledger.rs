@@ -61,8 +61,8 @@ impl Ledger {
     pub fn start(store: Arc<dyn Store>) -> Self {
         let (entries, inbox) = mpsc::channel(WAITING);
         tokio::spawn(write_behind(store.clone(), inbox));
-        let cache = || moka::sync::Cache::builder().max_capacity(REMEMBERED);
-        Self { store, seen: cache().build(), done: cache().build(), accepting: Arc::default(), entries }
+        let (seen, done) = (moka::sync::Cache::new(REMEMBERED), moka::sync::Cache::new(REMEMBERED));
+        Self { store, seen, done, accepting: Arc::default(), entries }
     }
 
     /// Looks at an id that its caller chose.

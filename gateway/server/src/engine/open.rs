@@ -7,7 +7,7 @@ use anyhow::Context;
 use gatehouse_bus::Bus;
 use gatehouse_bus::embedded::Embedded;
 use gatehouse_bus::rabbitmq::{self, RabbitMq};
-use gatehouse_core::secret::Secrets;
+use gatehouse_core::secret::{Secret, Secrets};
 use gatehouse_core::site::{Address, Gateway};
 use gatehouse_store::Store;
 
@@ -27,7 +27,7 @@ pub(super) async fn store(gateway: &Gateway, root: &Path, secrets: &dyn Secrets)
     let config = match &gateway.store {
         None => gatehouse_store::StoreConfig::Sqlite(data_folder(gateway, root)?.join("store.db")),
         Some(store) => gatehouse_store::StoreConfig::Postgres {
-            url: url(&store.url, secrets)?,
+            url: Secret::new(url(&store.url, secrets)?),
             schema: store.schema.clone(),
             ca_file: store.ca_file.as_ref().map(|file| root.join(file)),
         },
@@ -43,10 +43,10 @@ pub(super) async fn bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -
     };
     let config = rabbitmq::Config {
         urls: bus.urls.iter().map(|address| url(address, secrets)).collect::<anyhow::Result<_>>()?,
-        prefix: Some(bus.prefix.clone()),
+        prefix: bus.prefix.clone(),
         name: gateway.name.clone(),
         ca_file: bus.ca_file.as_ref().map(|file| root.join(file)),
-        ..rabbitmq::Config::default()
+        ..rabbitmq::Config::new(Vec::new())
     };
     Ok(RabbitMq::connect(config)?)
 }

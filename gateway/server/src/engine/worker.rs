@@ -74,20 +74,15 @@ impl Worker {
 
     /// Done once the circuit is not closed.
     async fn circuit_opened(&self) {
-        let mut watch = self.carrier.system.circuit.watch();
-        while watch.wait_for(|state| *state != State::Closed).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.carrier.system.circuit.left(State::Closed).await;
     }
 
     /// The circuit is half open: one delivery shows whether the system is back. Without one to try, the system is probed.
     async fn try_one(&self, mut consumer: Consumer) {
-        let circuit = &self.carrier.system.circuit;
-        let mut watch = circuit.watch();
         tokio::select! {
             () = self.stop.cancelled() => {}
             // Another target of the same system has tried.
-            _ = watch.wait_for(|state| *state != State::HalfOpen) => {}
+            () = self.carrier.system.circuit.left(State::HalfOpen) => {}
             delivered = consumer.next() => if let Some(delivered) = delivered {
                 let tried = tokio::spawn(self.carrier.clone().carry(delivered));
                 // Cut off by a stop, the delivery comes again.

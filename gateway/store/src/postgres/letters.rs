@@ -230,7 +230,7 @@ impl Step for Claim<'_> {
             return Ok(Vec::new());
         }
         let mut letters = Get { ids: &taken }.run(db).await?;
-        let place: HashMap<i64, usize> = self.ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+        let place: HashMap<i64, usize> = self.ids.iter().enumerate().rev().map(|(place, id)| (*id, place)).collect();
         letters.sort_by_key(|letter| place.get(&letter.summary.id).copied());
         Ok(letters)
     }

@@ -372,7 +372,7 @@ mod tests {
     async fn work_that_nobody_waits_for_is_not_done() {
         let folder = tempfile::tempdir().unwrap();
         let lane = lane(folder.path());
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let holding = lane.run(move |_| {
             let _ = held.recv_timeout(Duration::from_secs(5));
             Ok(())

@@ -1,0 +1,404 @@
+//! The inbound half: operations mounted on the door, dispatched by the body's QName, acknowledged once the bus holds them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gatehouse_core::adapter::{Admission, Arrival, Inbound, Intake, Receipt, Stop};
+use gatehouse_core::expr::Scope;
+use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::limits::BodyLimits;
+use gatehouse_core::secret::Secrets;
+use gatehouse_core::xml::{self, Element};
+use gatehouse_core::{Map, Value};
+use gatehouse_net::auth::Accept;
+use gatehouse_net::door::{Door, Request, Response, Service};
+use gatehouse_net::problem::{Problem, rate_headers, status};
+use gatehouse_net::trace::traceparent;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::RwLock;
+
+use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
+use crate::fault::{self, Kind};
+use crate::file::{Listener, Listeners};
+use crate::media::Media;
+
+/// How long requests under way may take to finish when the system stops listening.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The longest message id of a caller, in characters.
+const MAX_ID: usize = 255;
+
+/// A system that is ready to listen.
+pub(crate) struct Listening {
+    door: Arc<Door>,
+    accept: Accept,
+    by_path: Vec<(String, Vec<Arc<Listener>>)>,
+}
+
+impl Listening {
+    pub(crate) fn new(door: Arc<Door>, listeners: &Listeners, secrets: &dyn Secrets) -> Result<Self, Fault> {
+        Ok(Self { door, accept: listeners.accept.open(secrets)?, by_path: listeners.by_path.clone() })
+    }
+}
+
+#[async_trait]
+impl Inbound for Listening {
+    async fn run(self: Box<Self>, intake: Arc<dyn Intake>, stop: Stop) -> Result<(), Fault> {
+        // Read while a request is under way; writing waits until none is.
+        let busy = Arc::new(RwLock::new(()));
+        let mut mounts = Vec::new();
+        for (path, listeners) in self.by_path {
+            let port = Port {
+                path: path.clone(),
+                listeners,
+                accept: self.accept.clone(),
+                intake: intake.clone(),
+                busy: busy.clone(),
+            };
+            mounts.push(self.door.mount(&path, Arc::new(port))?);
+        }
+        stop.await;
+        drop(mounts);
+        let _ = tokio::time::timeout(DRAIN, busy.write()).await;
+        Ok(())
+    }
+}
+
+/// The operations on one path.
+struct Port {
+    path: String,
+    listeners: Vec<Arc<Listener>>,
+    accept: Accept,
+    intake: Arc<dyn Intake>,
+    busy: Arc<RwLock<()>>,
+}
+
+#[async_trait]
+impl Service for Port {
+    async fn call(&self, request: Request) -> Response {
+        let _busy = self.busy.read().await;
+        match self.answer(request).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.response(),
+        }
+    }
+}
+
+impl Port {
+    async fn answer(&self, request: Request) -> Result<Response, Refusal> {
+        let (media, version) = self.head(&request)?;
+        let refuse = |fault: Fault| Refusal::new(version, fault);
+        let action = action(&request.headers, &media, version).map_err(refuse)?;
+        let traceparent = traceparent(&request.headers);
+        // Several operations on one path are told apart only by their bodies.
+        let mut admission = match self.listeners.as_slice() {
+            [only] => Some(self.intake.admit(&only.endpoint).map_err(refuse)?),
+            _ => None,
+        };
+        let max = self.listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
+        let (head, bytes) = request.split(max).await.map_err(refuse)?;
+
+        let envelope = open(&bytes, &media, version, max)?;
+        let version = envelope.version;
+        let refuse = |fault: Fault| Refusal::new(version, fault);
+        let (listener, operation) = self.dispatch(&envelope)?;
+        check_action(&self.listeners, listener, action.as_deref()).map_err(refuse)?;
+        if bytes.len() > listener.max_body {
+            let text = format!("the body has more than {} bytes", listener.max_body);
+            return Err(refuse(Fault::new(Code::TooLarge, text)));
+        }
+        let body = operation.to_value();
+        let id = message_id(listener, &envelope, &body).map_err(refuse)?;
+        let admission = match admission.take() {
+            Some(admission) => admission,
+            None => self.intake.admit(&listener.endpoint).map_err(refuse)?,
+        };
+        let told = admission.clone();
+        let arrival = Arrival {
+            meta: meta(&envelope, action.as_deref()),
+            body: body.clone(),
+            id: id.clone(),
+            traceparent,
+            original: bytes,
+            content_type: content_type(&head.headers),
+        };
+        let receipt = self.intake.accept(admission, arrival).await.map_err(|mut fault| {
+            fault.message_id = fault.message_id.or(id);
+            refuse(fault)
+        })?;
+        Ok(acknowledge(version, listener, &body, &receipt, &told))
+    }
+
+    /// What can be judged before a byte of the body is read.
+    fn head(&self, request: &Request) -> Result<(Media, Version), Refusal> {
+        let media = Media::of(&request.headers).unwrap_or_default();
+        let version = if media.essence == Version::V12.media_type() { Version::V12 } else { Version::V11 };
+        let refuse = |code: Code, text: String| Err(Refusal::new(version, Fault::new(code, text)));
+        if request.path.trim_end_matches('/') != self.path {
+            return refuse(Code::NotFound, "nothing is here".to_owned());
+        }
+        if request.method != Method::POST {
+            return refuse(Code::MethodNotAllowed, "SOAP is sent with POST".to_owned());
+        }
+        self.accept.verify(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
+        if media.essence != version.media_type() {
+            let text = "send SOAP 1.1 as `text/xml` or SOAP 1.2 as `application/soap+xml`".to_owned();
+            return refuse(Code::UnsupportedMedia, text);
+        }
+        Ok((media, version))
+    }
+
+    /// The operation that the body's first element names; the header blocks are judged first, as the standard says
+    /// (SOAP 1.2 part 1 §2.6).
+    fn dispatch<'a>(&'a self, envelope: &'a Envelope) -> Result<(&'a Listener, &'a Element), Refusal> {
+        let version = envelope.version;
+        let refuse = |code: Code, text: String| Refusal::new(version, Fault::new(code, text));
+        let first = envelope.body.first();
+        let listener = first
+            .and_then(|first| self.listeners.iter().find(|listener| listener.operation == first.name))
+            .map(|listener| &**listener);
+        let understood = |block: &Element| {
+            let known = |listener: &Listener| listener.id_header.as_ref() == Some(&block.name);
+            listener.map_or_else(|| self.listeners.iter().any(|listener| known(listener)), known)
+        };
+        if let Some(block) = envelope.headers.iter().find(|block| must_understand(version, block) && !understood(block))
+        {
+            let text = format!("the header block `{}` is not understood here", block.name);
+            let mut refusal = refuse(Code::Malformed, text);
+            refusal.kind = Kind::MustUnderstand;
+            return Err(refusal);
+        }
+        match (listener, envelope.body.as_slice()) {
+            (Some(listener), [operation]) => Ok((listener, operation)),
+            (Some(_), _) => {
+                Err(refuse(Code::Malformed, "the body of the envelope has more than one element".to_owned()))
+            }
+            (None, [first, ..]) => Err(refuse(Code::Malformed, format!("there is no operation `{}` here", first.name))),
+            (None, []) => Err(refuse(Code::Malformed, "the body of the envelope is empty".to_owned())),
+        }
+    }
+}
+
+/// The action that the head names: `SOAPAction` (1.1 §6.1.1), or the parameter of the content type (1.2). Only a second
+/// opinion: the body decides.
+fn action(headers: &HeaderMap, media: &Media, version: Version) -> Result<Option<String>, Fault> {
+    let bad = |text: &str| Fault::new(Code::Malformed, text);
+    let mut sent = headers.get_all("soapaction").iter();
+    let (first, second) = (sent.next(), sent.next());
+    if second.is_some() {
+        return Err(bad("there are two SOAPAction headers"));
+    }
+    if version == Version::V12 {
+        return Ok(media.action.clone().filter(|action| !action.is_empty()));
+    }
+    let Some(first) = first else { return Ok(None) };
+    let text = first.to_str().map_err(|_| bad("the SOAPAction header is no text"))?.trim();
+    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    Ok(Some(bare.to_owned()).filter(|action| !action.is_empty()))
+}
+
+/// Refuses an action that names another operation than the body does: somebody routed or judged by the other one.
+fn check_action(all: &[Arc<Listener>], listener: &Listener, action: Option<&str>) -> Result<(), Fault> {
+    let Some(action) = action else { return Ok(()) };
+    let last = action.rsplit(['/', '#', ':']).next().unwrap_or_default();
+    let contradicts = match &listener.action {
+        Some(own) if !own.is_empty() => own != action,
+        _ => all.iter().any(|other| {
+            other.operation != listener.operation
+                && (other.action.as_deref() == Some(action)
+                    || (*other.operation.local == *last && other.operation.local != listener.operation.local))
+        }),
+    };
+    if contradicts {
+        let text = format!("the action does not belong to `{}`, which is in the body", listener.operation);
+        return Err(Fault::new(Code::Malformed, text));
+    }
+    Ok(())
+}
+
+/// Whether a header block must be understood by us: it is marked, and meant for the receiver or for anybody next.
+fn must_understand(version: Version, block: &Element) -> bool {
+    let attribute = |local: &str| block.attribute(Some(version.namespace()), local).map(str::trim);
+    let marked = attribute("mustUnderstand").is_some_and(|mark| !matches!(mark, "0" | "false"));
+    let role = match version {
+        Version::V11 => attribute("actor"),
+        Version::V12 => attribute("role"),
+    };
+    let ours = match role.unwrap_or_default() {
+        "" => true,
+        role => [
+            "http://schemas.xmlsoap.org/soap/actor/next",
+            "http://www.w3.org/2003/05/soap-envelope/role/next",
+            "http://www.w3.org/2003/05/soap-envelope/role/ultimateReceiver",
+        ]
+        .contains(&role),
+    };
+    marked && ours
+}
+
+/// Opens the envelope, whose version must be that of its content type.
+fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -> Result<Envelope, Refusal> {
+    let limits = BodyLimits { bytes: max, ..BodyLimits::default() };
+    let root = xml::decode(bytes, media.charset.as_deref(), &limits).map_err(|error| {
+        let code = if error.too_large { Code::TooLarge } else { Code::Malformed };
+        Refusal::new(version, Fault::new(code, error.to_string()))
+    })?;
+    let mismatch = |version: Version, text: String| Refusal {
+        version,
+        kind: Kind::VersionMismatch,
+        fault: Fault::new(Code::Malformed, text),
+    };
+    match Envelope::take(root) {
+        Ok(envelope) if envelope.version == version => Ok(envelope),
+        Ok(envelope) => {
+            let text = "the envelope is of another version of SOAP than the content type says".to_owned();
+            Err(mismatch(envelope.version, text))
+        }
+        // SOAP 1.2 appendix A: who knows both answers an unknown version in 1.1.
+        Err(NotEnvelope::Version(namespace)) => {
+            let text = format!("SOAP 1.1 and 1.2 are spoken here; the envelope has the namespace `{namespace}`");
+            Err(mismatch(Version::V11, text))
+        }
+        Err(NotEnvelope::Shape(known, reason)) => {
+            Err(Refusal::new(known.unwrap_or(version), Fault::new(Code::Malformed, reason)))
+        }
+    }
+}
+
+/// The caller's own id, where it sends one.
+fn message_id(listener: &Listener, envelope: &Envelope, body: &Value) -> Result<Option<String>, Fault> {
+    let block = listener.id_header.as_ref().and_then(|name| envelope.headers.iter().find(|block| block.name == *name));
+    let id = match block {
+        Some(block) => Some(block.text()),
+        None => listener.id.as_ref().and_then(|path| path.find(body)).and_then(Value::to_plain_text),
+    };
+    let Some(id) = id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()) else { return Ok(None) };
+    if id.chars().count() > MAX_ID || id.chars().any(char::is_control) {
+        return Err(Fault::new(
+            Code::Malformed,
+            format!("the message id has more than {MAX_ID} characters, or hidden ones"),
+        ));
+    }
+    Ok(Some(id))
+}
+
+/// What mappings see beside the body: the action, and the header blocks by local name.
+fn meta(envelope: &Envelope, action: Option<&str>) -> Value {
+    let mut headers = Map::new();
+    for block in &envelope.headers {
+        headers.entry(block.name.local.to_string()).or_insert_with(|| block.to_value());
+    }
+    let mut meta = Map::new();
+    meta.insert("action".to_owned(), action.map_or(Value::Null, Value::from));
+    meta.insert("headers".to_owned(), Value::Map(headers));
+    Value::Map(meta)
+}
+
+fn content_type(headers: &HeaderMap) -> Cow<'static, str> {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    text.map_or(Cow::Borrowed("text/xml"), |text| Cow::Owned(text.to_owned()))
+}
+
+/// The yes: the reply's element, and the message id as a header block.
+fn acknowledge(
+    version: Version,
+    listener: &Listener,
+    body: &Value,
+    receipt: &Receipt,
+    admission: &Admission,
+) -> Response {
+    let namespace = listener.reply.namespace.as_deref();
+    let own = |local: &str, text: &str| Element::new(Some(GATEHOUSE), local).with_text(text);
+    let mut blocks = vec![own("MessageId", &receipt.message_id)];
+    let reply = reply_value(listener, body, receipt)
+        .and_then(|value| Element::from_value_in(&listener.reply, namespace, &value))
+        .unwrap_or_else(|error| {
+            // The message is taken; a fault now would bring it a second time. The caller gets the plain yes, and who
+            // looks at the wire sees what is wrong with the site.
+            blocks.push(own("ReplyError", &error));
+            Element::new(namespace, &listener.reply.local)
+        });
+    let plain = || Element::new(namespace, &listener.reply.local);
+    let bytes = envelope::write(version, blocks, reply, namespace, "UTF-8")
+        .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
+        .unwrap_or_default();
+    let mut response = answer(StatusCode::OK, version, bytes);
+    rate_headers(admission, &mut response.headers);
+    response
+}
+
+fn reply_value(listener: &Listener, body: &Value, receipt: &Receipt) -> Result<Value, String> {
+    let routed = receipt.reply.clone();
+    let Some(template) = &listener.reply_body else { return Ok(routed.unwrap_or_else(Value::map)) };
+    let id = Value::from(receipt.message_id.as_str());
+    let routed = routed.unwrap_or_default();
+    template.eval(&Scope::new().with("body", body).with("message_id", &id).with("reply", &routed))
+}
+
+/// A no, in the caller's version.
+struct Refusal {
+    version: Version,
+    kind: Kind,
+    fault: Fault,
+}
+
+impl Refusal {
+    fn new(version: Version, fault: Fault) -> Self {
+        Self { version, kind: fault::kind_of(fault.code), fault }
+    }
+
+    /// The status: that of HTTP where HTTP has one for the cause, else that of the binding (SOAP 1.1 §6.2; SOAP 1.2 part 2
+    /// §7.5.2.2).
+    fn status(&self) -> StatusCode {
+        match (self.kind, self.fault.code, self.version) {
+            (Kind::MustUnderstand | Kind::VersionMismatch, ..) => StatusCode::INTERNAL_SERVER_ERROR,
+            (
+                _,
+                code @ (Code::Unauthenticated
+                | Code::Forbidden
+                | Code::NotFound
+                | Code::MethodNotAllowed
+                | Code::Slow
+                | Code::TooLarge
+                | Code::UnsupportedMedia
+                | Code::Throttled
+                | Code::Unavailable
+                | Code::Unknown
+                | Code::Deadline),
+                _,
+            ) => status(code),
+            (Kind::Sender, _, Version::V12) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn response(&self) -> Response {
+        let element = fault::element(self.version, self.kind, &self.fault);
+        // The fault's texts have been made writable; nothing else can fail.
+        let bytes = envelope::write(self.version, Vec::new(), element, None, "UTF-8").unwrap_or_default();
+        let mut response = answer(self.status(), self.version, bytes);
+        let problem = Problem::from(&self.fault).response();
+        for name in [RETRY_AFTER, WWW_AUTHENTICATE] {
+            if let Some(value) = problem.headers.get(&name) {
+                response.headers.insert(name, value.clone());
+            }
+        }
+        if self.fault.code == Code::MethodNotAllowed {
+            response.headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+}
+
+fn answer(status: StatusCode, version: Version, bytes: Vec<u8>) -> Response {
+    let media = match version {
+        Version::V11 => "text/xml; charset=utf-8",
+        Version::V12 => "application/soap+xml; charset=utf-8",
+    };
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static(media))].into_iter().collect();
+    Response { status, headers, body: Bytes::from(bytes) }
+}

@@ -1,0 +1,341 @@
+//! The outbound half: one document/literal call, and the judgement of its answer.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::expr::Scope;
+use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
+use gatehouse_core::limits::BodyLimits;
+use gatehouse_core::message::Message;
+use gatehouse_core::secret::Secrets;
+use gatehouse_core::xml::{self, Element};
+use gatehouse_core::{Map, Value};
+use gatehouse_net::client::{Client, ClientConfig};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode};
+
+use crate::envelope::{self, Envelope, GATEHOUSE, Version};
+use crate::fault::{Kind, PeerFault};
+use crate::file::{Calls, Operation};
+use crate::media::Media;
+
+/// The most characters of a peer's reason that are passed on.
+const MAX_REASON: usize = 500;
+
+/// The most characters of a peer's fault detail that support staff see beside the exchange.
+const MAX_DETAIL: usize = 2000;
+
+/// The outbound half of one system.
+pub(crate) struct Caller {
+    calls: Calls,
+    client: Client,
+    auth: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Caller {
+    pub(crate) fn connect(calls: &Calls, connections: u32, secrets: &dyn Secrets) -> Result<Self, Fault> {
+        let max_answer = calls.by_name.values().map(|operation| operation.max_answer).max().unwrap_or_default();
+        let client = Client::new(&ClientConfig {
+            address: calls.address.clone(),
+            ca_file: calls.ca_file.clone(),
+            max_answer,
+            connections: connections as usize,
+        })?;
+        Ok(Self { calls: calls.clone(), client, auth: calls.auth.open(secrets)? })
+    }
+
+    /// The request of one call: the body first, because only it can be wrong.
+    fn request(&self, operation: &Operation, call: &Call<'_>) -> Result<Request<Bytes>, Fault> {
+        let calls = &self.calls;
+        let invalid = |reason: String| Fault::new(Code::Invalid, format!("the call cannot be written: {reason}"));
+        let body =
+            Element::from_value_in(&operation.element, operation.children.as_deref(), call.body).map_err(invalid)?;
+        let headers = blocks(calls.version, operation, call).map_err(invalid)?;
+        let namespace = operation.element.namespace.as_deref();
+        let bytes = envelope::write(calls.version, headers, body, namespace, &calls.charset)
+            .map_err(|error| invalid(error.to_string()))?;
+
+        let mut request = Request::new(Bytes::from(bytes));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.client.url(&operation.path)?;
+        let value = |text: &str| {
+            let bad = |_| Fault::new(Code::Internal, "a header has characters that it cannot carry");
+            HeaderValue::from_str(text).map_err(bad)
+        };
+        let mut media = format!("{}; charset={}", calls.version.media_type(), calls.charset.to_ascii_lowercase());
+        if calls.version == Version::V12 && !operation.action.is_empty() {
+            media.push_str(&format!("; action=\"{}\"", operation.action));
+        }
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, value(&media)?);
+        headers.insert(ACCEPT, HeaderValue::from_static(calls.version.media_type()));
+        if calls.version == Version::V11 {
+            headers.insert(HeaderName::from_static("soapaction"), value(&format!("\"{}\"", operation.action))?);
+        }
+        headers.insert(HeaderName::from_static("idempotency-key"), value(call.delivery_id)?);
+        if let Some(traceparent) = call.traceparent {
+            headers.insert(HeaderName::from_static("traceparent"), value(traceparent)?);
+        }
+        if let Some((name, value)) = &self.auth {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+}
+
+#[async_trait]
+impl Outbound for Caller {
+    async fn deliver(&self, call: Call<'_>) -> Result<Reply, Fault> {
+        let operation = self
+            .calls
+            .by_name
+            .get(call.endpoint)
+            .ok_or_else(|| Fault::new(Code::Misconfigured, format!("there is no operation `{}`", call.endpoint)))?;
+        let request = self.request(operation, &call)?;
+        let mut exchange = Exchange { sent: Some(Exchange::excerpt(request.body())), answered: None };
+        let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange.clone()))?;
+        let (parts, bytes) = response.into_parts();
+        exchange.answered = Some(format!("HTTP {}\n{}", parts.status, Exchange::excerpt(&bytes)));
+        let body = judge(operation, parts.status, &parts.headers, &bytes, &exchange)?;
+        Ok(Reply { body, exchange })
+    }
+
+    async fn probe(&self) -> Result<String, Fault> {
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = self.client.url("")?;
+        if let Some((name, value)) = &self.auth {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        let status = self.client.send(request).await?.status();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refused_credentials(status)),
+            // A SOAP endpoint that is asked with GET may say anything; what counts is that it is there.
+            status if status.as_u16() < 500 || status == StatusCode::INTERNAL_SERVER_ERROR => {
+                Ok(format!("answers (HTTP {} to GET)", status.as_u16()))
+            }
+            status => Err(Fault::new(Code::Refused, format!("answers HTTP {status}")).verdict(Verdict::Retry)),
+        }
+    }
+}
+
+/// The header blocks of one call.
+fn blocks(version: Version, operation: &Operation, call: &Call<'_>) -> Result<Vec<Element>, String> {
+    let mut blocks = Vec::with_capacity(operation.headers.len() + 1);
+    if operation.delivery_id {
+        blocks.push(Element::new(Some(GATEHOUSE), "DeliveryId").with_text(call.delivery_id));
+    }
+    if operation.headers.is_empty() {
+        return Ok(blocks);
+    }
+    let message = message_value(call.message);
+    let delivery_id = Value::from(call.delivery_id);
+    let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &delivery_id);
+    for block in &operation.headers {
+        let value = block.value.eval(&scope)?;
+        let mut element = Element::from_value_in(&block.name, block.name.namespace.as_deref(), &value)?;
+        if block.must_understand {
+            element = element.with_attribute(Some(version.namespace()), "mustUnderstand", version.yes());
+        }
+        blocks.push(element);
+    }
+    Ok(blocks)
+}
+
+/// What an expression sees of the message.
+fn message_value(message: &Message) -> Value {
+    let optional = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+    let mut map = Map::new();
+    map.insert("id".to_owned(), Value::from(message.id.as_str()));
+    map.insert("source".to_owned(), Value::from(message.source.as_str()));
+    map.insert("type".to_owned(), Value::from(message.kind.as_str()));
+    map.insert("time".to_owned(), Value::from(message.time.to_string()));
+    map.insert("key".to_owned(), optional(&message.key));
+    map.insert("subject".to_owned(), optional(&message.subject));
+    map.insert("correlation".to_owned(), optional(&message.correlation));
+    map.insert("data".to_owned(), message.data.clone());
+    Value::Map(map)
+}
+
+/// What an answer means. A 200 alone means nothing.
+fn judge(
+    operation: &Operation,
+    status: StatusCode,
+    headers: &HeaderMap,
+    bytes: &Bytes,
+    exchange: &Exchange,
+) -> Result<Value, Fault> {
+    let code = i64::from(status.as_u16());
+    let answer = Answer::read(status, headers, bytes, operation.max_answer);
+    if let Some(fault) = by_status(status, headers, &answer) {
+        return Err(fault.exchange(exchange.clone()));
+    }
+    if let Answer::Empty = answer
+        && operation.one_way
+        && matches!(status.as_u16(), 200 | 202 | 204)
+    {
+        return Ok(Value::Null);
+    }
+    let fault = match answer {
+        Answer::Body(Some(element)) => match PeerFault::read(&element) {
+            Some(fault) => {
+                let fault = from_peer(&fault, status);
+                // Always an error: a rule without `success_when` keeps the protocol's own judgement.
+                operation.fault.judge(code, &element.to_value(), exchange, Some(fault.clone()))?;
+                fault
+            }
+            None if status.is_success() => {
+                let reply = element.to_value();
+                operation.answer.judge(code, &reply, exchange, None)?;
+                return Ok(reply);
+            }
+            None => other_status(status, "a SOAP answer that is no fault"),
+        },
+        Answer::Body(None) if status.is_success() => {
+            operation.answer.judge(code, &Value::Null, exchange, None)?;
+            return Ok(Value::Null);
+        }
+        Answer::Body(None) => other_status(status, "an empty SOAP body"),
+        Answer::Empty => other_status(status, "an empty answer"),
+        Answer::Other(what) => other_status(status, &what),
+    };
+    Err(fault.exchange(exchange.clone()))
+}
+
+/// What came back.
+enum Answer {
+    /// An envelope, and the first element of its body.
+    Body(Option<Element>),
+    /// Nothing at all.
+    Empty,
+    /// Something else, in words.
+    Other(String),
+}
+
+impl Answer {
+    fn read(status: StatusCode, headers: &HeaderMap, bytes: &Bytes, max: usize) -> Self {
+        if bytes.is_empty() || status == StatusCode::NO_CONTENT {
+            return Self::Empty;
+        }
+        let media = Media::of(headers).unwrap_or_default();
+        match media.essence.as_str() {
+            "text/xml" | "application/soap+xml" | "application/xml" | "" => {}
+            other => return Self::Other(format!("`{}` instead of SOAP", other.chars().take(60).collect::<String>())),
+        }
+        let limits = BodyLimits { bytes: max, ..BodyLimits::default() };
+        let taken = xml::decode(bytes, media.charset.as_deref(), &limits)
+            .map_err(|error| format!("broken XML: {error}"))
+            .and_then(|root| {
+                Envelope::take(root).map_err(|error| match error {
+                    envelope::NotEnvelope::Version(namespace) => format!("an envelope of the namespace `{namespace}`"),
+                    envelope::NotEnvelope::Shape(_, reason) => format!("broken SOAP: {reason}"),
+                })
+            });
+        match taken {
+            Ok(envelope) => Self::Body(envelope.body.into_iter().next()),
+            Err(what) => Self::Other(what),
+        }
+    }
+
+    /// The reason of a fault in it, to say beside a status.
+    fn reason(&self) -> String {
+        match self {
+            Self::Body(Some(element)) => PeerFault::read(element)
+                .map(|fault| format!(": {}", cut(&fault.reason, MAX_REASON)))
+                .unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// What a status says whatever comes with it.
+fn by_status(status: StatusCode, headers: &HeaderMap, answer: &Answer) -> Option<Fault> {
+    match status.as_u16() {
+        401 | 403 => {
+            let mut fault = refused_credentials(status);
+            fault.public.push_str(&answer.reason());
+            Some(fault)
+        }
+        429 | 503 => {
+            let text = format!("the system is busy (HTTP {}){}", status.as_u16(), answer.reason());
+            let wait = retry_after(headers, SystemTime::now());
+            Some(Fault::new(Code::Refused, text).verdict(wait.map_or(Verdict::Retry, Verdict::RetryAfter)))
+        }
+        300..=399 => {
+            let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+            let text = format!("the system redirects to `{}`; write that as its address", cut(to, 200));
+            Some(Fault::new(Code::Misconfigured, text))
+        }
+        _ => None,
+    }
+}
+
+fn refused_credentials(status: StatusCode) -> Fault {
+    let text = format!("the system refuses Gatehouse's credentials (HTTP {})", status.as_u16());
+    Fault::new(Code::Misconfigured, text)
+}
+
+/// An answer that is no SOAP answer and no fault.
+fn other_status(status: StatusCode, what: &str) -> Fault {
+    let text = format!("the system answered {what} (HTTP {})", status.as_u16());
+    match status.as_u16() {
+        // Also what an application server says while the application is being deployed.
+        404 | 408 => Fault::new(Code::Refused, text).verdict(Verdict::Retry),
+        400..=499 => Fault::new(Code::Refused, text),
+        _ => Fault::new(Code::BadAnswer, text),
+    }
+}
+
+/// A peer's fault as ours.
+fn from_peer(fault: &PeerFault, status: StatusCode) -> Fault {
+    let (code, verdict) = match fault.kind {
+        Kind::Sender => (Code::Refused, Verdict::Reject),
+        Kind::Receiver => (Code::Refused, Verdict::Retry),
+        // Every message would fail so.
+        Kind::MustUnderstand | Kind::VersionMismatch => (Code::Misconfigured, Verdict::Hold),
+        Kind::Other if status.is_client_error() => (Code::Refused, Verdict::Reject),
+        Kind::Other => (Code::Refused, Verdict::Retry),
+    };
+    let mut private = format!("SOAP fault {}", fault.codes());
+    if let Some(detail) = &fault.detail {
+        private.push_str(&format!("; detail: {}", cut(detail, MAX_DETAIL)));
+    }
+    Fault::new(code, cut(&fault.reason, MAX_REASON)).verdict(verdict).private(private)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit mean "very long"; the engine caps it.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let wait = |text: &str| {
+            let headers = [(RETRY_AFTER, HeaderValue::from_str(text).unwrap())].into_iter().collect();
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("0"), Some(0));
+        assert_eq!(wait("120"), Some(120));
+        assert_eq!(wait("99999999999999999999999"), Some(u64::from(u32::MAX)));
+        assert_eq!(wait(&httpdate::fmt_http_date(now + Duration::from_secs(7))), Some(7));
+        assert_eq!(wait(&httpdate::fmt_http_date(now - Duration::from_secs(7))), Some(0));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+    }
+}

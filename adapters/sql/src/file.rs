@@ -1,0 +1,391 @@
+//! The system's file, and what it becomes once it cannot be wrong.
+
+use std::path::PathBuf;
+
+use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
+use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
+use gatehouse_core::expr::Expression;
+use gatehouse_core::limits::{Circuit, CircuitFile, Limits, LimitsFile};
+use gatehouse_core::outcome::compile;
+use gatehouse_core::path::Path;
+use gatehouse_core::secret::SecretRef;
+use gatehouse_core::yaml::{self, Located};
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The longest identifier that every database takes, in bytes (PostgreSQL's limit).
+const MAX_IDENTIFIER: usize = 63;
+
+/// A system that is a database.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SystemFile {
+    /// The format of this file: 1.
+    pub version: Located<u32>,
+    /// Its name, the file's name without `.yaml`.
+    pub system: Located<String>,
+    /// `sql`.
+    pub adapter: Located<String>,
+    /// `postgres`, `mysql` (MariaDB too) or `sqlite`.
+    pub database: Located<String>,
+    /// `host:port/database`; for SQLite the file, relative to the site.
+    pub address: Located<String>,
+    /// Who logs in.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The password.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// `off` (default) or `require`.
+    #[serde(default)]
+    pub tls: Option<Located<String>>,
+    /// PEM file with the CA that signed the server's certificate, relative to the site. Default: what the machine trusts.
+    #[serde(default)]
+    pub ca_file: Option<String>,
+    /// The time zone of the session, for columns without one. Default `UTC`.
+    #[serde(default)]
+    pub zone: Option<Located<String>>,
+    /// The table that remembers deliveries.
+    #[serde(default)]
+    pub inbox: InboxFile,
+    /// What the engine keeps around all endpoints together.
+    #[serde(default)]
+    pub limits: LimitsFile,
+    /// When it counts as down.
+    #[serde(default)]
+    pub circuit: CircuitFile,
+    /// What can be written.
+    pub endpoints: IndexMap<String, Located<EndpointFile>>,
+}
+
+/// The inbox table.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InboxFile {
+    /// Its name. Default `gatehouse_inbox`.
+    pub table: Option<Located<String>>,
+    /// Whether Gatehouse may create it. Default true.
+    pub create: Option<bool>,
+}
+
+/// One endpoint: a table, and how a message becomes its row.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointFile {
+    /// The table: `receivable` or `schema.receivable`.
+    pub table: Located<String>,
+    /// `insert` (default) or `upsert`.
+    #[serde(default)]
+    pub mode: Option<Located<String>>,
+    /// On `upsert`: the columns of the unique key that finds the row.
+    #[serde(default)]
+    pub key: Vec<Located<String>>,
+    /// An expression for each column, over `body`, `message` and `delivery_id`. Default: each field of the body is a column.
+    #[serde(default)]
+    pub columns: IndexMap<String, Located<String>>,
+    /// Rows of a second table from a list of the message, in the same transaction.
+    #[serde(default)]
+    pub lines: Option<Located<LinesFile>>,
+    /// Its own limits, laid over the system's.
+    #[serde(default)]
+    pub limits: LimitsFile,
+}
+
+/// Rows of a second table.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinesFile {
+    /// Path in the body to the list: `lines`.
+    pub from: Located<String>,
+    /// The table.
+    pub table: Located<String>,
+    /// `insert` (default) or `upsert`.
+    #[serde(default)]
+    pub mode: Option<Located<String>>,
+    /// On `upsert`: the columns of the unique key that finds the row.
+    #[serde(default)]
+    pub key: Vec<Located<String>>,
+    /// An expression for each column, over `line`, `index` (from 1), `body`, `message` and `delivery_id`. Default: each
+    /// field of the line is a column.
+    #[serde(default)]
+    pub columns: IndexMap<String, Located<String>>,
+}
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Database {
+    Postgres,
+    MySql,
+    Sqlite,
+}
+
+/// The checked system.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) name: String,
+    pub(crate) database: Database,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The database's name; for SQLite its file.
+    pub(crate) target: String,
+    pub(crate) user: String,
+    pub(crate) password: Option<SecretRef>,
+    pub(crate) tls: bool,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) zone: String,
+    pub(crate) inbox: Table,
+    pub(crate) create_inbox: bool,
+    pub(crate) limits: Limits,
+    pub(crate) circuit: Circuit,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) writes: Vec<(String, Write)>,
+}
+
+/// What an endpoint writes.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) row: Shape,
+    pub(crate) lines: Option<(Path, Shape)>,
+}
+
+/// How a row is made.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) table: Table,
+    /// The columns of the unique key of an upsert.
+    pub(crate) key: Option<Vec<String>>,
+    pub(crate) columns: Vec<(String, Expression)>,
+}
+
+/// A table's name, in its schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) schema: Option<String>,
+    pub(crate) name: String,
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// Whether a word can be a column, table or schema: short, and without what no database quotes.
+pub(crate) fn is_identifier(word: &str) -> bool {
+    !word.is_empty() && word.len() <= MAX_IDENTIFIER && !word.chars().any(|c| c.is_control() || c == '"' || c == '`')
+}
+
+pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Checked> {
+    let read: SystemFile = yaml::read(file, problems)?;
+    let mut found = Problems::new();
+    let mut checker = Checker { file, problems: &mut found };
+    let limits = read.limits.check(Limits { concurrency: 8, ..Limits::default() }, file, checker.problems);
+    let circuit = read.circuit.check(file, checker.problems);
+    let database = checker.database(&read.database);
+    let address = database.and_then(|database| checker.address(&read.address, database, site));
+    let tls = match read.tls.as_ref().map(|word| word.as_str()) {
+        None | Some("off") => false,
+        Some("require") => true,
+        Some(_) => {
+            let span = read.tls.as_ref().map_or(0..0, |word| word.span.clone());
+            checker.error("bad-value", &span, "expected `off` or `require`");
+            false
+        }
+    };
+    if let (Some(Database::Postgres | Database::MySql), None) = (database, &read.user) {
+        checker.error("no-user", &read.system.span, "a database server needs `user` (and mostly `password`)");
+    }
+    let inbox = match &read.inbox.table {
+        None => Some(Table { schema: None, name: "gatehouse_inbox".to_owned() }),
+        Some(table) => checker.table(table),
+    };
+    let zone = read.zone.as_ref().map_or("UTC", |zone| zone.as_str()).to_owned();
+    if let (Err(_), Some(at)) = (jiff::tz::TimeZone::get(&zone), &read.zone) {
+        checker.error("unknown-zone", &at.span, "there is no such time zone: zones are named like `Asia/Shanghai`");
+    }
+    let (mut endpoints, mut writes) = (Vec::new(), Vec::new());
+    for (name, endpoint) in &read.endpoints {
+        let own = endpoint.limits.check(limits, file, checker.problems);
+        let mode = endpoint.mode.as_ref().map_or("insert", |mode| mode.as_str());
+        endpoints.push(Endpoint {
+            name: name.clone(),
+            direction: Direction::Outbound,
+            limits: own,
+            summary: format!("{mode} into {}", endpoint.table.value),
+            span: endpoint.span.clone(),
+        });
+        let row = checker.shape(
+            &endpoint.table,
+            endpoint.mode.as_ref(),
+            &endpoint.key,
+            &endpoint.columns,
+            &["body", "message", "delivery_id"],
+        );
+        let lines = endpoint.lines.as_ref().map(|lines| {
+            let names = ["line", "index", "body", "message", "delivery_id"];
+            let shape = checker.shape(&lines.table, lines.mode.as_ref(), &lines.key, &lines.columns, &names);
+            Some((checker.path(&lines.from)?, shape?))
+        });
+        if let (Some(row), None | Some(Some(_))) = (row, &lines) {
+            writes.push((name.clone(), Write { row, lines: lines.flatten() }));
+        }
+    }
+    let sound = !found.has_errors();
+    problems.extend(found);
+    let (host, port, target) = address?;
+    sound.then_some(())?;
+    Some(Checked {
+        name: read.system.value,
+        database: database?,
+        host,
+        port,
+        target,
+        user: read.user.unwrap_or_default(),
+        password: read.password,
+        tls,
+        ca_file: read.ca_file.map(|path| site.locate(&path)),
+        zone,
+        inbox: inbox?,
+        create_inbox: read.inbox.create.unwrap_or(true),
+        limits,
+        circuit,
+        endpoints,
+        writes,
+    })
+}
+
+struct Checker<'a> {
+    file: &'a SourceFile,
+    problems: &'a mut Problems,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, code: &'static str, at: &std::ops::Range<usize>, message: impl Into<String>) {
+        self.problems.push(Problem::error(code, self.file, at.clone(), message));
+    }
+
+    fn database(&mut self, word: &Located<String>) -> Option<Database> {
+        match word.as_str() {
+            "postgres" => Some(Database::Postgres),
+            "mysql" | "mariadb" => Some(Database::MySql),
+            "sqlite" => Some(Database::Sqlite),
+            other => {
+                let problem = Problem::error(
+                    "unknown-database",
+                    self.file,
+                    word.span.clone(),
+                    format!("there is no database `{other}`"),
+                );
+                self.problems.push(problem.help("there are: postgres, mysql (MariaDB too), sqlite"));
+                None
+            }
+        }
+    }
+
+    fn address(
+        &mut self,
+        at: &Located<String>,
+        database: Database,
+        site: &dyn SiteFiles,
+    ) -> Option<(String, u16, String)> {
+        if database == Database::Sqlite {
+            return Some((String::new(), 0, site.locate(at).to_string_lossy().into_owned()));
+        }
+        let default = if database == Database::Postgres { 5432 } else { 3306 };
+        let bare = at.split_once("://").map_or(at.as_str(), |(_, rest)| rest);
+        if bare.contains('@') {
+            self.error(
+                "secret-in-clear",
+                &at.span,
+                "an address holds no credentials: write `user` and `password` beside it",
+            );
+            return None;
+        }
+        let parsed = bare.split_once('/').and_then(|(server, name)| {
+            let (host, port) = match server.rsplit_once(':') {
+                Some((host, port)) => (host, port.parse().ok()?),
+                None => (server, default),
+            };
+            (!host.is_empty() && !name.is_empty() && !name.contains(['/', '?']))
+                .then(|| (host.to_owned(), port, name.to_owned()))
+        });
+        if parsed.is_none() {
+            self.error("bad-address", &at.span, "expected `host:port/database`");
+        }
+        parsed
+    }
+
+    fn table(&mut self, at: &Located<String>) -> Option<Table> {
+        let (schema, name) = match at.split_once('.') {
+            Some((schema, name)) => (Some(schema), name),
+            None => (None, at.as_str()),
+        };
+        if !is_identifier(name) || schema.is_some_and(|schema| !is_identifier(schema)) || name.contains('.') {
+            self.error(
+                "bad-name",
+                &at.span,
+                format!("expected a table's name of at most {MAX_IDENTIFIER} bytes, or `schema.table`"),
+            );
+            return None;
+        }
+        Some(Table { schema: schema.map(str::to_owned), name: name.to_owned() })
+    }
+
+    fn path(&mut self, at: &Located<String>) -> Option<Path> {
+        Path::parse(at).map_err(|(_, reason)| self.error("bad-path", &at.span, reason)).ok()
+    }
+
+    fn shape(
+        &mut self,
+        table: &Located<String>,
+        mode: Option<&Located<String>>,
+        key: &[Located<String>],
+        columns: &IndexMap<String, Located<String>>,
+        names: &[&str],
+    ) -> Option<Shape> {
+        let table = self.table(table);
+        let upsert = match mode.map(|mode| mode.as_str()) {
+            None | Some("insert") => false,
+            Some("upsert") => true,
+            Some(_) => {
+                let span = mode.map_or(0..0, |mode| mode.span.clone());
+                self.error("bad-value", &span, "expected `insert` or `upsert`");
+                false
+            }
+        };
+        match (upsert, key.first(), mode) {
+            (true, None, Some(mode)) => self.error(
+                "no-key",
+                &mode.span,
+                "`upsert` needs `key`: the columns of the unique key that finds the row",
+            ),
+            (false, Some(key), _) => self.error("no-upsert", &key.span, "`key` belongs to `mode: upsert`"),
+            _ => {}
+        }
+        let mut shaped = Vec::new();
+        for (column, text) in columns {
+            if !is_identifier(column) {
+                self.error("bad-name", &text.span, format!("`{column}` cannot be a column"));
+            }
+            shaped
+                .extend(compile(text, names, self.file, self.problems).map(|expression| (column.clone(), expression)));
+        }
+        for column in key {
+            if !columns.is_empty() && !columns.contains_key(column.as_str()) {
+                let problem = Problem::error(
+                    "unknown-column",
+                    self.file,
+                    column.span.clone(),
+                    format!("the key's column `{}` is not among `columns`", column.value),
+                );
+                self.problems.push(problem.did_you_mean(column, columns.keys().map(String::as_str)));
+            }
+        }
+        let key = upsert.then(|| key.iter().map(|column| column.value.clone()).collect());
+        Some(Shape { table: table?, key, columns: shaped })
+    }
+}

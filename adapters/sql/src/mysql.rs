@@ -1,0 +1,186 @@
+//! MariaDB and MySQL.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gatehouse_core::Value;
+use gatehouse_core::fault::{Code, Fault};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, TxOpts};
+
+use crate::file::{Checked, Database, Table};
+use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault};
+use crate::statement;
+use crate::work::Work;
+
+const DATABASE: Database = Database::MySql;
+
+pub(crate) struct MySql {
+    pool: Pool,
+    checked: Arc<Checked>,
+}
+
+impl MySql {
+    pub(crate) fn open(checked: Arc<Checked>, password: Option<&str>) -> Result<Self, Fault> {
+        let lock = checked.limits.timeout.mul_f64(0.5).as_secs().max(1);
+        // Strict: a value that does not fit is an error, never cut.
+        let setup = vec![
+            "SET NAMES utf8mb4".to_owned(),
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
+                .to_owned(),
+            format!("SET SESSION innodb_lock_wait_timeout = {lock}"),
+            format!("SET SESSION time_zone = '{}'", offset(&checked.zone)),
+        ];
+        let most = (checked.limits.concurrency as usize).max(1);
+        let constraints = PoolConstraints::new(0, most).unwrap_or_default();
+        let mut options = OptsBuilder::default()
+            .ip_or_hostname(checked.host.clone())
+            .tcp_port(checked.port)
+            .db_name(Some(checked.target.clone()))
+            .user(Some(checked.user.clone()))
+            .pass(password.map(str::to_owned))
+            .setup(setup)
+            .pool_opts(PoolOpts::default().with_constraints(constraints));
+        if checked.tls {
+            let mut tls = SslOpts::default();
+            if let Some(path) = &checked.ca_file {
+                tls = tls.with_root_certs(vec![path.clone().into()]);
+            }
+            options = options.ssl_opts(Some(tls));
+        }
+        Ok(Self { pool: Pool::new(options), checked })
+    }
+
+    async fn connection(&self) -> Result<Conn, Fault> {
+        let place = format!("{}:{}/{}", self.checked.host, self.checked.port, self.checked.target);
+        let connected = tokio::time::timeout(std::time::Duration::from_secs(5), self.pool.get_conn()).await;
+        match connected {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error @ Error::Server(_))) => Err(explain(&error)),
+            Ok(Err(error)) => {
+                Err(Fault::new(Code::Unreachable, format!("{place} cannot be reached")).private(error.to_string()))
+            }
+            Err(_) => Err(Fault::new(Code::Unreachable, format!("{place} gave no connection in time"))),
+        }
+    }
+
+    async fn found(&self, delivery_id: &str) -> Result<bool, Fault> {
+        let mut connection = self.connection().await?;
+        let sql = statement::entered(DATABASE, &self.checked.inbox);
+        let row: Option<i64> = connection.exec_first(sql, (delivery_id,)).await.map_err(|error| explain(&error))?;
+        Ok(row.is_some())
+    }
+}
+
+#[async_trait]
+impl Backend for MySql {
+    async fn write(&self, work: Work) -> Result<Written, Fault> {
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.start_transaction(TxOpts::default()).await.map_err(|error| explain(&error))?;
+        let enter = statement::enter(DATABASE, &self.checked.inbox);
+        let entered = transaction
+            .exec_iter(enter, (&work.delivery_id, &work.message_id))
+            .await
+            .map_err(|error| explain(&error))?;
+        let fresh = entered.affected_rows() > 0;
+        drop(entered);
+        if !fresh {
+            let _ = transaction.rollback().await;
+            return Ok(Written::Before);
+        }
+        for row in &work.rows {
+            let values = row.columns.iter().map(|(_, value)| bind(value)).collect();
+            let written = transaction.exec_drop(statement::write(DATABASE, row), Params::Positional(values)).await;
+            written.map_err(|error| explain(&error))?;
+        }
+        match transaction.commit().await {
+            Ok(()) => Ok(Written::Now),
+            Err(error @ Error::Server(_)) => Err(explain(&error)),
+            Err(error) => {
+                drop(connection);
+                after_lost_commit(self.found(&work.delivery_id).await, explain(&error))
+            }
+        }
+    }
+
+    async fn create_inbox(&self) -> Result<(), Fault> {
+        let mut connection = self.connection().await?;
+        connection
+            .query_drop(statement::create_inbox(DATABASE, &self.checked.inbox))
+            .await
+            .map_err(|error| explain(&error))
+    }
+
+    async fn columns(&self, table: &Table) -> Result<Vec<String>, Fault> {
+        let mut connection = self.connection().await?;
+        let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?";
+        connection.exec(sql, (table.schema.clone(), table.name.clone())).await.map_err(|error| explain(&error))
+    }
+}
+
+/// A value as a parameter. Numbers go as the text that they are: the server reads them exactly.
+fn bind(value: &Value) -> mysql_async::Value {
+    match value {
+        Value::Null => mysql_async::Value::NULL,
+        Value::Bool(flag) => mysql_async::Value::Int(i64::from(*flag)),
+        other => mysql_async::Value::Bytes(other.to_plain_text().unwrap_or_default().into_bytes()),
+    }
+}
+
+/// A zone as an offset: servers often lack the names. One with daylight saving is taken at today's offset by the
+/// server's clock only through its name, so such a name is handed over as it is.
+fn offset(zone: &str) -> String {
+    let Ok(found) = jiff::tz::TimeZone::get(zone) else { return "+00:00".to_owned() };
+    match found.to_fixed_offset() {
+        Ok(fixed) => format!(
+            "{}{:02}:{:02}",
+            if fixed.is_negative() { '-' } else { '+' },
+            fixed.seconds().abs() / 3600,
+            fixed.seconds().abs() % 3600 / 60
+        ),
+        Err(_) if zone == "Asia/Shanghai" => "+08:00".to_owned(),
+        Err(_) => zone.to_owned(),
+    }
+}
+
+/// An error by its number (MariaDB error codes).
+fn explain(error: &Error) -> Fault {
+    let Error::Server(server) = error else {
+        return Fault::new(Code::Unreachable, "the connection to the database was lost").private(error.to_string());
+    };
+    let kind = match server.code {
+        1205 | 1213 | 1040 | 1053 | 1180 | 1203 | 1317 | 1927 | 1969 | 3024 => Kind::Again,
+        1044 | 1045 | 1049 | 1698 => Kind::Credentials,
+        1054 | 1142 | 1143 | 1146 | 1290 | 1364 | 1792 | 1836 => Kind::Mend,
+        _ => Kind::Never,
+    };
+    let said = match kind {
+        // These name things of the schema, not values.
+        Kind::Mend | Kind::Credentials | Kind::Again => server.message.clone(),
+        Kind::Never => {
+            let column = server
+                .message
+                .split("column '")
+                .nth(1)
+                .or_else(|| server.message.split("column `").nth(1))
+                .and_then(|rest| rest.split(['\'', '`']).next());
+            let column = column.map(|column| format!(", column `{column}`")).unwrap_or_default();
+            format!("{}{column} {}", server.code, reason(server.code))
+        }
+    };
+    fault(kind, format!("the database refuses it: {said}"), server.message.clone())
+}
+
+/// The common reasons in words.
+fn reason(code: u16) -> &'static str {
+    match code {
+        1048 => "(a value is missing)",
+        1062 => "(there is such a row already)",
+        1216 | 1452 => "(the row that it refers to is not there)",
+        1264 => "(a number is out of range)",
+        1265 | 1292 | 1366 => "(a value does not have the column's form)",
+        1406 => "(a text is too long)",
+        4025 => "(a check does not hold)",
+        _ => "",
+    }
+}

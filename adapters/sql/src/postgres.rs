@@ -1,0 +1,203 @@
+//! PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::{Value, json};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::file::{Checked, Database, Table};
+use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault};
+use crate::statement;
+use crate::work::{Row, Work};
+
+const DATABASE: Database = Database::Postgres;
+
+pub(crate) struct Postgres {
+    pool: Pool,
+    checked: Arc<Checked>,
+}
+
+impl Postgres {
+    pub(crate) fn open(checked: Arc<Checked>, password: Option<&str>) -> Result<Self, Fault> {
+        let mut config = Config::new();
+        // A statement ends before the attempt does, so that its connection is not left behind busy.
+        let statement = checked.limits.timeout.mul_f64(0.9).as_millis();
+        let lock = checked.limits.timeout.mul_f64(0.5).as_millis();
+        config
+            .host(&checked.host)
+            .port(checked.port)
+            .dbname(&checked.target)
+            .user(&checked.user)
+            .application_name("gatehouse")
+            .connect_timeout(Duration::from_secs(3))
+            .keepalives_idle(Duration::from_secs(30))
+            .options(format!("-c statement_timeout={statement} -c lock_timeout={lock} -c timezone={}", checked.zone));
+        if let Some(password) = password {
+            config.password(password);
+        }
+        let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = if checked.tls {
+            config.ssl_mode(tokio_postgres::config::SslMode::Require);
+            Manager::from_config(config, MakeRustlsConnect::new(tls(&checked)?), settings)
+        } else {
+            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            Manager::from_config(config, NoTls, settings)
+        };
+        let pool = Pool::builder(manager)
+            .max_size(checked.limits.concurrency as usize)
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(Duration::from_secs(5)));
+        let pool = pool.build().map_err(|error| Fault::new(Code::Internal, error.to_string()))?;
+        Ok(Self { pool, checked })
+    }
+
+    async fn client(&self) -> Result<Object, Fault> {
+        let place = format!("{}:{}/{}", self.checked.host, self.checked.port, self.checked.target);
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) if error.as_db_error().is_some() => explain(&error),
+            PoolError::Backend(error) => {
+                Fault::new(Code::Unreachable, format!("{place} cannot be reached")).private(causes(&error))
+            }
+            other => Fault::new(Code::Unreachable, format!("{place} gave no connection: {other}")),
+        })
+    }
+
+    async fn found(&self, delivery_id: &str) -> Result<bool, Fault> {
+        let client = self.client().await?;
+        let row = client.query_opt(&statement::entered(DATABASE, &self.checked.inbox), &[&delivery_id]).await;
+        row.map(|row| row.is_some()).map_err(|error| explain(&error))
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    async fn write(&self, work: Work) -> Result<Written, Fault> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(|error| explain(&error))?;
+        let enter = transaction
+            .prepare_cached(&statement::enter(DATABASE, &self.checked.inbox))
+            .await
+            .map_err(|error| explain(&error))?;
+        let entered = transaction
+            .execute(&enter, &[&work.delivery_id, &work.message_id])
+            .await
+            .map_err(|error| explain(&error))?;
+        if entered == 0 {
+            return Ok(Written::Before);
+        }
+        for row in &work.rows {
+            let statement =
+                transaction.prepare_cached(&statement::write(DATABASE, row)).await.map_err(|error| explain(&error))?;
+            transaction.execute(&statement, &[&document(row)]).await.map_err(|error| explain(&error))?;
+        }
+        match transaction.commit().await {
+            Ok(()) => Ok(Written::Now),
+            // The server said no: it is rolled back.
+            Err(error) if error.as_db_error().is_some() => Err(explain(&error)),
+            Err(error) => {
+                drop(client);
+                after_lost_commit(self.found(&work.delivery_id).await, explain(&error))
+            }
+        }
+    }
+
+    async fn create_inbox(&self) -> Result<(), Fault> {
+        let client = self.client().await?;
+        let made = client.batch_execute(&statement::create_inbox(DATABASE, &self.checked.inbox)).await;
+        match made {
+            Ok(()) => Ok(()),
+            // Two gateways at once: the other one has made it.
+            Err(_) if !self.columns(&self.checked.inbox).await?.is_empty() => Ok(()),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+
+    async fn columns(&self, table: &Table) -> Result<Vec<String>, Fault> {
+        let client = self.client().await?;
+        let sql = "SELECT a.attname FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
+        let rows = client.query(sql, &[&statement::table(DATABASE, table)]).await.map_err(|error| explain(&error))?;
+        Ok(rows.iter().filter_map(|row| row.try_get::<_, String>(0).ok()).collect())
+    }
+}
+
+/// The row as one JSON document.
+fn document(row: &Row) -> String {
+    let object: Value = row.columns.iter().cloned().collect();
+    String::from_utf8_lossy(&json::encode(&object)).into_owned()
+}
+
+fn tls(checked: &Checked) -> Result<ClientConfig, Fault> {
+    let mut roots = RootCertStore::empty();
+    match &checked.ca_file {
+        Some(path) => {
+            let bad = |error: String| Fault::new(Code::Misconfigured, format!("{}: {error}", path.display()));
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
+                roots
+                    .add(certificate.map_err(|error| bad(error.to_string()))?)
+                    .map_err(|error| bad(error.to_string()))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// An error by its SQLSTATE (PostgreSQL manual, appendix A).
+fn explain(error: &tokio_postgres::Error) -> Fault {
+    let Some(db) = error.as_db_error() else {
+        return Fault::new(Code::Unreachable, "the connection to the database was lost").private(causes(error));
+    };
+    let state = db.code().code();
+    let column = db.column().map(|column| format!(", column `{column}`")).unwrap_or_default();
+    let constraint = db.constraint().map(|name| format!(", constraint `{name}`")).unwrap_or_default();
+    let place = db.table().map(|table| format!(" at table `{table}`{column}{constraint}")).unwrap_or_default();
+    let private = format!("{}{}", db.message(), db.detail().map(|detail| format!("; {detail}")).unwrap_or_default());
+    let kind = match (&state[..2], state) {
+        ("40" | "53" | "55" | "57" | "58" | "08", _) => Kind::Again,
+        ("28", _) | (_, "3D000") => Kind::Credentials,
+        (_, "25006") | ("42", _) | (_, "3F000") => Kind::Mend,
+        _ => Kind::Never,
+    };
+    let said = match kind {
+        // These name things of the schema, not values.
+        Kind::Mend | Kind::Credentials | Kind::Again => db.message().to_owned(),
+        Kind::Never => db.code().code().to_owned() + " " + reason(state),
+    };
+    fault(kind, format!("the database refuses it{place}: {said}"), private)
+}
+
+/// The common reasons in words.
+fn reason(state: &str) -> &'static str {
+    match state {
+        "23502" => "(a value is missing)",
+        "23503" => "(the row that it refers to is not there)",
+        "23505" => "(there is such a row already)",
+        "23514" => "(a check does not hold)",
+        "22001" => "(a text is too long)",
+        "22003" => "(a number is out of range)",
+        "22P02" | "22007" | "22008" => "(a value does not have the column's form)",
+        "22P05" | "22021" => "(a character that the database cannot hold)",
+        _ => "",
+    }
+}
+
+fn causes(error: &tokio_postgres::Error) -> String {
+    use std::error::Error;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,165 @@
+//! SQLite.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gatehouse_core::Value;
+use gatehouse_core::fault::{Code, Fault};
+use rusqlite::types::Value as Bound;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
+
+use crate::file::{Checked, Database, Table};
+use crate::outbound::{Backend, Kind, Written, fault};
+use crate::statement;
+use crate::work::{Row, Work};
+
+const DATABASE: Database = Database::Sqlite;
+
+/// How long a lock of another program is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
+pub(crate) struct Sqlite {
+    connection: Arc<Mutex<Connection>>,
+    checked: Arc<Checked>,
+}
+
+impl Sqlite {
+    pub(crate) async fn open(checked: Arc<Checked>) -> Result<Self, Fault> {
+        let path = checked.target.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(&path)?;
+            connection.busy_timeout(BUSY)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            Ok::<_, rusqlite::Error>(connection)
+        });
+        let connection = opened.await.map_err(|error| Fault::new(Code::Internal, error.to_string()))?;
+        let connection = connection
+            .map_err(|error| Fault::new(Code::Unreachable, format!("{} cannot be opened: {error}", checked.target)))?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), checked })
+    }
+
+    /// Runs something on the connection, off the runtime's workers.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let connection = self.connection.clone();
+        // A panic inside leaves no transaction open: rusqlite rolls back when it is dropped.
+        let run =
+            tokio::task::spawn_blocking(move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)));
+        run.await.map_err(|error| Fault::new(Code::Internal, error.to_string()))?
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn write(&self, work: Work) -> Result<Written, Fault> {
+        let inbox = self.checked.inbox.clone();
+        self.run(move |connection| {
+            let transaction = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(|error| explain(&error))?;
+            let entered = transaction
+                .prepare_cached(&statement::enter(DATABASE, &inbox))
+                .and_then(|mut enter| enter.execute([&work.delivery_id, &work.message_id]));
+            if entered.map_err(|error| explain(&error))? == 0 {
+                return Ok(Written::Before);
+            }
+            let mut kinds: HashMap<String, HashMap<String, String>> = HashMap::new();
+            for row in &work.rows {
+                let name = statement::table(DATABASE, &row.table);
+                if !kinds.contains_key(&name) {
+                    let declared = columns(&transaction, &row.table).map_err(|error| explain(&error))?;
+                    kinds.insert(name.clone(), declared.into_iter().collect());
+                }
+                let values = bind(row, kinds.get(&name))?;
+                let written = transaction
+                    .prepare_cached(&statement::write(DATABASE, row))
+                    .and_then(|mut write| write.execute(params_from_iter(values)));
+                written.map_err(|error| explain(&error))?;
+            }
+            transaction.commit().map_err(|error| explain(&error))?;
+            Ok(Written::Now)
+        })
+        .await
+    }
+
+    async fn create_inbox(&self) -> Result<(), Fault> {
+        let sql = statement::create_inbox(DATABASE, &self.checked.inbox);
+        self.run(move |connection| connection.execute_batch(&sql).map_err(|error| explain(&error))).await
+    }
+
+    async fn columns(&self, table: &Table) -> Result<Vec<String>, Fault> {
+        let table = table.clone();
+        self.run(move |connection| {
+            columns(connection, &table)
+                .map(|all| all.into_iter().map(|(name, _)| name).collect())
+                .map_err(|error| explain(&error))
+        })
+        .await
+    }
+}
+
+/// Columns and their declared types.
+fn columns(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut query = connection.prepare_cached("SELECT name, type FROM pragma_table_info(?1, ?2)")?;
+    let schema = table.schema.as_deref().unwrap_or("main");
+    let rows = query.query_map([&table.name, schema], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// The values of a row as parameters. Only whole numbers go as numbers; a fraction goes as text, and only into a column
+/// that keeps text: any other would make a float of it (SQLite manual, "Type Affinity").
+fn bind(row: &Row, kinds: Option<&HashMap<String, String>>) -> Result<Vec<Bound>, Fault> {
+    let bound = row.columns.iter().map(|(column, value)| match value {
+        Value::Null => Ok(Bound::Null),
+        Value::Bool(flag) => Ok(Bound::Integer(i64::from(*flag))),
+        Value::Number(number) => match number.to_i64() {
+            Some(int) => Ok(Bound::Integer(int)),
+            None if kinds.and_then(|kinds| kinds.get(column)).is_some_and(|kind| keeps_text(kind)) => {
+                Ok(Bound::Text(number.to_string()))
+            }
+            None => {
+                let text = format!(
+                    "column `{column}` of `{}` would make a float of {number}: declare it TEXT, or map whole cents",
+                    row.table
+                );
+                Err(Fault::new(Code::Misconfigured, text).verdict(gatehouse_core::fault::Verdict::Reject))
+            }
+        },
+        Value::Text(text) => Ok(Bound::Text(text.clone())),
+        Value::List(_) | Value::Map(_) => Err(Fault::new(Code::Internal, "a list was planned for a column")),
+    });
+    bound.collect()
+}
+
+/// Whether a declared type has text (or no) affinity.
+fn keeps_text(declared: &str) -> bool {
+    let declared = declared.to_ascii_uppercase();
+    let numeric = declared.contains("INT");
+    declared.is_empty()
+        || declared.contains("BLOB")
+        || (!numeric && ["CHAR", "CLOB", "TEXT"].iter().any(|word| declared.contains(word)))
+}
+
+/// An error by its code (SQLite manual, "Result and Error Codes").
+fn explain(error: &rusqlite::Error) -> Fault {
+    let private = error.to_string();
+    let Some(code) = error.sqlite_error_code() else {
+        return fault(Kind::Mend, format!("the database refuses it: {private}"), private);
+    };
+    match code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull | ErrorCode::SystemIoFailure => {
+            fault(Kind::Again, "the database is busy, or its disk is full".to_owned(), private)
+        }
+        // The message names table and column, no values.
+        ErrorCode::ConstraintViolation => {
+            fault(Kind::Never, format!("the database refuses it: {private}"), String::new())
+        }
+        ErrorCode::TooBig => fault(Kind::Never, "a value is too large for the database".to_owned(), private),
+        _ => fault(Kind::Mend, format!("the database refuses it: {private}"), private),
+    }
+}

@@ -1,0 +1,116 @@
+//! What one delivery writes: rows with their values, computed before any connection is taken.
+
+use gatehouse_core::Value;
+use gatehouse_core::adapter::Call;
+use gatehouse_core::expr::{Expression, Scope};
+use gatehouse_core::fault::{Code, Fault, Violation};
+
+use crate::file::{Shape, Table, Write, is_identifier};
+
+/// The most rows of one delivery.
+const MAX_ROWS: usize = 10_000;
+
+/// One delivery's work.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) delivery_id: String,
+    pub(crate) message_id: String,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One row.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) table: Table,
+    pub(crate) key: Option<Vec<String>>,
+    pub(crate) columns: Vec<(String, Value)>,
+}
+
+impl Work {
+    /// Computes every row.
+    ///
+    /// # Errors
+    /// `Invalid` with the column that cannot be computed, or that is no single value.
+    pub(crate) fn plan(write: &Write, call: &Call<'_>) -> Result<Self, Fault> {
+        let message = message_value(call);
+        let id = Value::from(call.delivery_id);
+        let scope = || Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
+        let mut rows = vec![row(&write.row, call.body, &scope())?];
+        if let Some((path, shape)) = &write.lines {
+            let list = match path.find(call.body) {
+                None | Some(Value::Null) => &[],
+                Some(Value::List(list)) => list.as_slice(),
+                Some(one) => std::slice::from_ref(one),
+            };
+            if list.len() > MAX_ROWS {
+                return Err(Fault::new(
+                    Code::TooLarge,
+                    format!("`{path}` has {} lines; one delivery writes at most {MAX_ROWS}", list.len()),
+                ));
+            }
+            for (index, line) in list.iter().enumerate() {
+                let index = Value::from(i64::try_from(index + 1).unwrap_or(i64::MAX));
+                rows.push(row(shape, line, &scope().with("line", line).with("index", &index))?);
+            }
+        }
+        Ok(Self { delivery_id: call.delivery_id.to_owned(), message_id: call.message.id.clone(), rows })
+    }
+}
+
+fn row(shape: &Shape, fields: &Value, scope: &Scope<'_>) -> Result<Row, Fault> {
+    let bad = |column: &str, reason: String| {
+        let violation = Violation { pointer: format!("{}.{column}", shape.table), message: reason.clone() };
+        Fault::new(Code::Invalid, format!("column `{column}` of `{}`: {reason}", shape.table))
+            .violations(vec![violation])
+    };
+    let computed = |(column, expression): &(String, Expression)| {
+        let value =
+            expression.eval(scope).map_err(|reason| bad(column, format!("`{}`: {reason}", expression.text())))?;
+        Ok((column.clone(), value))
+    };
+    let columns: Vec<(String, Value)> = if shape.columns.is_empty() {
+        let fields = fields
+            .as_map()
+            .ok_or_else(|| bad("*", format!("it is {}, not an object with a field for each column", fields.kind())))?;
+        fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    } else {
+        shape.columns.iter().map(computed).collect::<Result<_, Fault>>()?
+    };
+    if columns.is_empty() {
+        return Err(bad("*", "there is nothing to write".to_owned()));
+    }
+    for (column, value) in &columns {
+        if !is_identifier(column) {
+            return Err(bad(column, "this cannot be a column's name".to_owned()));
+        }
+        if matches!(value, Value::List(_) | Value::Map(_)) {
+            return Err(bad(
+                column,
+                format!(
+                    "it is {}, and a column holds one value; map it to one, or write a list with `lines`",
+                    value.kind()
+                ),
+            ));
+        }
+        if value.as_text().is_some_and(|text| text.contains('\0')) {
+            return Err(bad(column, "the text holds a NUL, which no database text can".to_owned()));
+        }
+    }
+    Ok(Row { table: shape.table.clone(), key: shape.key.clone(), columns })
+}
+
+/// The message's attributes as expressions see them.
+fn message_value(call: &Call<'_>) -> Value {
+    let message = call.message;
+    [
+        ("id", Value::from(message.id.as_str())),
+        ("source", Value::from(message.source.as_str())),
+        ("type", Value::from(message.kind.as_str())),
+        ("time", Value::from(message.time.to_string())),
+        ("key", message.key.as_deref().map_or(Value::Null, Value::from)),
+        ("attempt", Value::from(i64::from(call.attempt))),
+        ("data", message.data.clone()),
+    ]
+    .into_iter()
+    .collect()
+}
