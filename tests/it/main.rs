@@ -1,3 +1,5 @@
 //! The one integration binary. Each module is one question; what needs a server is skipped, loudly, where none is named.
 
+mod broker;
 mod conformance;
+mod rabbitmq;

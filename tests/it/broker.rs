@@ -1,0 +1,153 @@
+//! The brokers that tests talk to, and how a test gets one for itself.
+//!
+//! `./test servers` starts them and names them in the environment. Tests of one binary run side by side: most share a
+//! broker (`shared`), one that kills or blocks it has it alone (`alone`). Every test uses its own prefix.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_bus::rabbitmq::{Config, RabbitMq};
+use gatehouse_bus::{Bus, Health, QueueSpec, Topology};
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::{Connection, ConnectionProperties};
+use tokio::process::Command;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::time::timeout;
+
+/// A broker's restart on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(120);
+
+/// RabbitMQ 3.10 and 4.0.
+pub(crate) static V310: Broker = Broker { version: "310", turn: RwLock::const_new(()) };
+pub(crate) static V40: Broker = Broker { version: "40", turn: RwLock::const_new(()) };
+
+/// One broker, as the environment names it.
+pub(crate) struct Broker {
+    version: &'static str,
+    turn: RwLock<()>,
+}
+
+impl Broker {
+    /// The broker, while nobody hurts it; `None` where real servers are not wanted (`./test quick`).
+    pub(crate) async fn shared(&'static self) -> Option<RwLockReadGuard<'static, ()>> {
+        if skipped() {
+            return None;
+        }
+        Some(self.turn.read().await)
+    }
+
+    /// The broker for oneself: to kill it, block it, or fill it.
+    pub(crate) async fn alone(&'static self) -> Option<RwLockWriteGuard<'static, ()>> {
+        if skipped() {
+            return None;
+        }
+        Some(self.turn.write().await)
+    }
+
+    /// With user and password, as `amqp://`.
+    pub(crate) fn url(&self) -> String {
+        let name = format!("GATEHOUSE_TEST_AMQP_{}", self.version);
+        std::env::var(&name)
+            .unwrap_or_else(|_| panic!("{name} is not set: run `./test servers` and source what it prints"))
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        let url = self.url();
+        let after = url.rsplit('@').next().expect("a host");
+        after.split('/').next().expect("a host").to_owned()
+    }
+
+    /// Runs the control script: `start`, `kill` (-9), `restart`, `ctl …` (rabbitmqctl), …
+    pub(crate) async fn control(&self, words: &[&str]) -> String {
+        let name = format!("GATEHOUSE_TEST_BROKER_{}", self.version);
+        let script = std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set: see `./test servers`"));
+        // Files, not pipes: a server that the script starts keeps what it inherits open.
+        let out = tempfile::NamedTempFile::new().expect("a file");
+        let mut child = Command::new(script)
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(out.reopen().expect("a file"))
+            .stderr(out.reopen().expect("a file"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the control script runs");
+        let status = timeout(LONG, child.wait()).await.expect("the control script ends in time").expect("a status");
+        let said = std::fs::read_to_string(out.path()).unwrap_or_default();
+        assert!(status.success(), "{words:?}: {said}");
+        said
+    }
+}
+
+fn skipped() -> bool {
+    let skipped = std::env::var_os("GATEHOUSE_SKIP_SERVERS").is_some();
+    if skipped {
+        println!("skipped: real servers are not wanted (GATEHOUSE_SKIP_SERVERS)");
+    }
+    skipped
+}
+
+/// A bus on the broker with a prefix of its own.
+pub(crate) struct TestBus {
+    pub(crate) bus: Arc<RabbitMq>,
+    pub(crate) prefix: String,
+    broker: &'static Broker,
+}
+
+impl TestBus {
+    pub(crate) fn new(broker: &'static Broker) -> Self {
+        Self::with(broker, |_| {})
+    }
+
+    pub(crate) fn with(broker: &'static Broker, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(vec![broker.url()]);
+        config.prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        config.name = config.prefix.clone();
+        change(&mut config);
+        let prefix = config.prefix.clone();
+        Self { bus: RabbitMq::connect(config).expect("the configuration is right"), prefix, broker }
+    }
+
+    /// The queue as the broker calls it.
+    pub(crate) fn on_broker(&self, queue: &str) -> String {
+        queue.replacen("gatehouse", &self.prefix, 1)
+    }
+
+    /// Declares these queues and waits until everything stands.
+    pub(crate) async fn with_queues(self, queues: &[(&str, QueueSpec)]) -> Self {
+        let queues = queues.iter().map(|(name, spec)| ((*name).to_owned(), spec.clone())).collect();
+        let ladder = vec![Duration::from_millis(300), Duration::from_millis(900)];
+        self.bus.declare(Topology { queues, ladder }).await.expect("declared");
+        self.until(|health| *health == Health::Ready).await;
+        self
+    }
+
+    /// Waits for a health.
+    pub(crate) async fn until(&self, wanted: impl FnMut(&Health) -> bool) -> Health {
+        let mut health = self.bus.health();
+        let found = timeout(LONG, health.wait_for(wanted)).await;
+        let last = self.bus.health().borrow().clone();
+        found.unwrap_or_else(|_| panic!("the health stays {last:?}")).expect("the bus lives").clone()
+    }
+
+    /// Closes the bus and removes what it declared.
+    pub(crate) async fn end(self) {
+        let queues: Vec<String> = self.bus.depths().await.expect("the broker is well").into_keys().collect();
+        self.bus.close().await;
+        let connection =
+            Connection::connect(&self.broker.url(), ConnectionProperties::default()).await.expect("connects");
+        let channel = connection.create_channel().await.expect("a channel");
+        for queue in &queues {
+            let name = self.on_broker(queue);
+            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
+        }
+        let rungs = queues.iter().filter(|queue| queue.starts_with("gatehouse.retry."));
+        let others = ["work", "dlx", "unroutable", "rpc", "reply"].map(|name| format!("gatehouse.{name}"));
+        for exchange in rungs.chain(&others) {
+            let name = self.on_broker(exchange);
+            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.expect("deleted");
+        }
+        connection.close(200, "done".into()).await.expect("closed");
+    }
+}
