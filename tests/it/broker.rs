@@ -31,7 +31,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// The broker, while nobody hurts it; `None` where real servers are not wanted (`./test quick`).
     pub(crate) async fn shared(&'static self) -> Option<RwLockReadGuard<'static, ()>> {
-        if skipped() {
+        if self.skipped() {
             return None;
         }
         Some(self.turn.read().await)
@@ -39,10 +39,23 @@ impl Broker {
 
     /// The broker for oneself: to kill it, block it, or fill it.
     pub(crate) async fn alone(&'static self) -> Option<RwLockWriteGuard<'static, ()>> {
-        if skipped() {
+        if self.skipped() {
             return None;
         }
         Some(self.turn.write().await)
+    }
+
+    /// No broker is named: said loudly, and a failure where servers are required.
+    fn skipped(&self) -> bool {
+        let name = format!("GATEHOUSE_TEST_AMQP_{}", self.version);
+        let quick = std::env::var_os("GATEHOUSE_SKIP_SERVERS").is_some();
+        if !quick && std::env::var_os(&name).is_some() {
+            return false;
+        }
+        let required = std::env::var("GATEHOUSE_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
+        assert!(!required, "{name} is not set, and GATEHOUSE_REQUIRE_SERVERS=1: see `./test servers`");
+        eprintln!("SKIPPED: {name} is not set (or GATEHOUSE_SKIP_SERVERS is): see `./test servers`");
+        true
     }
 
     /// With user and password, as `amqp://`.
@@ -78,14 +91,6 @@ impl Broker {
         assert!(status.success(), "{words:?}: {said}");
         said
     }
-}
-
-fn skipped() -> bool {
-    let skipped = std::env::var_os("GATEHOUSE_SKIP_SERVERS").is_some();
-    if skipped {
-        println!("skipped: real servers are not wanted (GATEHOUSE_SKIP_SERVERS)");
-    }
-    skipped
 }
 
 /// A bus on the broker with a prefix of its own.

@@ -17,6 +17,7 @@ mod consume;
 mod embedded;
 mod kill;
 mod publish;
+mod rabbitmq;
 mod request;
 mod settle;
 

@@ -49,7 +49,7 @@ impl Writer {
         }
         let mut outcome = self.transact(&batch);
         if let Err(Failed { trouble: Trouble::Full(_), .. }) = outcome
-            && self.file().and_then(File::checkpoint).is_ok()
+            && self.file().and_then(File::empty_log).is_ok()
         {
             // The log itself takes room: empty, it may be enough.
             self.logged = 0;

@@ -107,7 +107,7 @@ impl File {
                 return Err(trouble);
             }
         }
-        file.checkpoint()?;
+        file.empty_log()?;
         file.check()?;
         Ok(file)
     }
@@ -174,12 +174,18 @@ impl File {
         }
     }
 
-    /// Moves the log into the file, synced both, and starts the log anew.
+    /// Moves the log into the file, synced both; the log is written from its beginning again.
     pub(super) fn checkpoint(&self) -> Result<(), Trouble> {
-        let busy: i64 = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))
-            .map_err(|error| self.trouble(&error))?;
+        self.move_log("PRAGMA wal_checkpoint(RESTART)")
+    }
+
+    /// [`File::checkpoint`], and empties the log: what is read next comes from the file itself.
+    pub(super) fn empty_log(&self) -> Result<(), Trouble> {
+        self.move_log("PRAGMA wal_checkpoint(TRUNCATE)")
+    }
+
+    fn move_log(&self, sql: &str) -> Result<(), Trouble> {
+        let busy: i64 = self.connection.query_row(sql, [], |row| row.get(0)).map_err(|error| self.trouble(&error))?;
         if busy == 0 { Ok(()) } else { Err(Trouble::Busy(format!("{} has a reader", self.path.display()))) }
     }
 

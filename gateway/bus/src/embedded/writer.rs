@@ -272,7 +272,7 @@ impl Writer {
             shelf.takers.clear();
         }
         if let Some(file) = self.file.take()
-            && let Err(trouble) = file.checkpoint()
+            && let Err(trouble) = file.empty_log()
         {
             // Nothing is lost: the next opening reads the log.
             tracing::warn!(reason = trouble.text(), "the log could not be moved into the file on closing");

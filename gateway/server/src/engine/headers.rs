@@ -15,6 +15,8 @@ pub const TARGET: &str = "gatehouse-target";
 pub const DELIVERY: &str = "gatehouse-delivery-id";
 /// The attempt that comes next, from 1.
 pub const ATTEMPT: &str = "gatehouse-attempt";
+/// How many attempts were made before the last replay: numbering goes on, the retry policy begins anew.
+pub const BEFORE: &str = "gatehouse-attempts-before";
 /// The failed attempts so far, JSON, oldest first, cut to [`MAX_HISTORY`].
 pub const HISTORY: &str = "gatehouse-attempts";
 /// The letter that is being replayed.
@@ -76,8 +78,9 @@ pub fn record_attempt(parcel: &mut Parcel, number: u32, fault: &Fault, instance:
     let mut attempts = history(parcel);
     let exchange = fault.exchange.as_deref().cloned().unwrap_or_default();
     let cut = |text: Option<String>| text.map(|text| cut(&text, MAX_EXCERPT));
+    let before: u32 = parcel.header(BEFORE).and_then(|text| text.parse().ok()).unwrap_or(0);
     attempts.push(Attempt {
-        number,
+        number: before.saturating_add(number),
         at: jiff::Timestamp::now(),
         instance: instance.to_owned(),
         code: fault.code.as_str().to_owned(),

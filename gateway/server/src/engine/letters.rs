@@ -22,6 +22,9 @@ const PREFETCH: u16 = 64;
 /// How long a claim lasts: within this time a replay is published, or the letter can be claimed again.
 const LEASE: Duration = Duration::from_secs(300);
 
+/// Letters that are claimed, whole, at a time.
+const CLAIMED_AT_ONCE: usize = 50;
+
 /// How long a replay's confirm may take.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -117,6 +120,14 @@ impl Letters {
     /// # Errors
     /// The store cannot be reached: nothing more was claimed.
     pub async fn replay(&self, ids: &[i64], actor: &str) -> Result<Vec<Replayed>, StoreError> {
+        let mut outcomes = Vec::with_capacity(ids.len());
+        for some in ids.chunks(CLAIMED_AT_ONCE) {
+            outcomes.extend(self.replay_some(some, actor).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn replay_some(&self, ids: &[i64], actor: &str) -> Result<Vec<Replayed>, StoreError> {
         let claimed = self.store.claim(ids, actor, LEASE).await?;
         let mut outcomes = Vec::with_capacity(ids.len());
         for id in ids.iter().filter(|id| !claimed.iter().any(|letter| letter.summary.id == **id)) {
@@ -155,6 +166,8 @@ impl Letters {
         let mut travelling = letter.headers;
         headers::forget_attempts(&mut travelling);
         travelling.insert(headers::REPLAY.to_owned(), summary.id.to_string());
+        let made = letter.attempts.last().map_or(0, |attempt| attempt.number);
+        travelling.insert(headers::BEFORE.to_owned(), made.to_string());
         let parcel = Parcel {
             id: summary.delivery_id.clone(),
             content_type: letter.content_type,

@@ -109,5 +109,8 @@ pub(super) async fn a_single_active_consumer_is_followed_by_the_next(ground: &mu
 pub(super) async fn an_undeclared_queue_is_a_contradiction(ground: &mut dyn Ground) {
     let bus = ground.bus(&[(A, plain())]).await;
     let said = bus.consume("gatehouse.work.r.nobody", 1).await.err();
-    assert!(matches!(&said, Some(BusError::Contradiction(text)) if text.contains("gatehouse.work.r.nobody")), "{said:?}");
+    assert!(
+        matches!(&said, Some(BusError::Contradiction(text)) if text.contains("gatehouse.work.r.nobody")),
+        "{said:?}"
+    );
 }

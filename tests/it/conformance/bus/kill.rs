@@ -81,4 +81,3 @@ pub(super) async fn a_kill_keeps_retries_and_the_dead(ground: &mut dyn Ground) {
     let mut dead = bus.consume(DEAD, 10).await.expect("consumes");
     assert_eq!(take(&mut dead).await, "dead");
 }
-

@@ -48,7 +48,11 @@ pub(super) async fn a_retry_waits_at_its_rung(ground: &mut dyn Ground) {
     let bus = ground.bus(&[(A, plain())]).await;
     let mut consumer = bus.consume(A, 10).await.expect("consumes");
     let mut began = Vec::new();
-    for (id, asked) in [("long", Duration::from_secs(3600)), ("short", Duration::ZERO), ("between", LADDER[1] - Duration::from_millis(1))] {
+    for (id, asked) in [
+        ("long", Duration::from_secs(3600)),
+        ("short", Duration::ZERO),
+        ("between", LADDER[1] - Duration::from_millis(1)),
+    ] {
         put(&*bus, A, parcel(id)).await;
         let delivered = next(&mut consumer).await;
         assert_eq!(delivered.parcel.id, id);
@@ -71,7 +75,9 @@ pub(super) async fn a_dead_parcel_lies_with_the_dead(ground: &mut dyn Ground) {
     put(&*bus, A, parcel("p1")).await;
     let mut consumer = bus.consume(A, 10).await.expect("consumes");
     let mut letter = parcel("p1");
-    letter.headers.extend(headers(&[("gatehouse-error-code", "erp.refused"), ("gatehouse-error-summary", "客户被冻结")]));
+    letter
+        .headers
+        .extend(headers(&[("gatehouse-error-code", "erp.refused"), ("gatehouse-error-summary", "客户被冻结")]));
     next(&mut consumer).await.settlement.dead(letter.clone()).await.expect("settled");
     let mut dead = bus.consume(DEAD, 10).await.expect("consumes");
     let found = next(&mut dead).await;
