@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use gatehouse_core::site::Gateway;
 use gatehouse_store::{Filter, State, Summary};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -389,11 +389,10 @@ async fn exchange(request: http::Request<Full<Bytes>>) -> anyhow::Result<(u16, B
     let exchange = async {
         let response = client.request(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(|error| anyhow::anyhow!("{error}"))?;
-        anyhow::Ok((status, body.to_bytes()))
+        let (parts, body) = response.into_parts();
+        let body = gatehouse_net::body::read(&parts.headers, body, MAX_ANSWER, gatehouse_net::body::From::Peer).await;
+        let body = body.map_err(|fault| anyhow::anyhow!(fault.public))?;
+        anyhow::Ok((status, body))
     };
     tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
 }

@@ -38,6 +38,7 @@ pub(crate) struct SiteArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once, at start")]
 enum Command {
     /// Run the gateway until Ctrl-C or SIGTERM.
     Run(#[command(flatten)] SiteArgs),
@@ -80,6 +81,16 @@ enum Command {
     },
     /// Tell the whole story with stand-in systems: nothing to install.
     Demo(crate::demo::DemoArgs),
+}
+
+/// Writes one line of the demo's story.
+pub(crate) fn say(text: impl AsRef<str>) {
+    out::line(text);
+}
+
+/// Logs warnings only: the demo tells its own story.
+pub(crate) fn quiet_logs() {
+    run::logs_from("error", Some(false));
 }
 
 /// Runs the command line.

@@ -52,8 +52,13 @@ pub(super) async fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
 
 /// Logs to standard error: `RUST_LOG` decides what, default `info`. Normal operation logs nothing per message.
 pub(crate) fn logs(json: Option<bool>) {
+    logs_from("info,lapin=error", json);
+}
+
+/// As [`logs`], with another default.
+pub(crate) fn logs_from(default: &str, json: Option<bool>) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,lapin=error"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let json = json.unwrap_or_else(|| !std::io::stderr().is_terminal());
     // Written through a guard that drops what cannot be written: a full log disk must not stop messages.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Dropping(std::io::stderr()));

@@ -8,7 +8,7 @@ use schemars::{Schema, schema_for};
 use super::out;
 
 /// Every kind and its schema: the files of the site, then one for each adapter's system files.
-pub fn schemas() -> Vec<(String, Schema)> {
+pub(super) fn schemas() -> Vec<(String, Schema)> {
     let mut all = vec![
         ("gateway".to_owned(), schema_for!(GatewayFile)),
         ("routes".to_owned(), schema_for!(RoutesFile)),

@@ -3,7 +3,7 @@
 
 /// Aborts here if the test environment says so: `FAILPOINTS="k2=1%return"`.
 #[inline]
-pub fn point(name: &str) {
+pub(super) fn point(name: &str) {
     #[cfg(feature = "failpoints")]
     fail::fail_point!(name, |_| std::process::abort());
     #[cfg(not(feature = "failpoints"))]

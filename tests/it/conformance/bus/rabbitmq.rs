@@ -65,7 +65,8 @@ async fn alone(broker: &'static Broker) -> Option<Box<dyn Ground>> {
 
 impl OnBroker {
     async fn open(&mut self, bus: TestBus) -> Arc<dyn Bus> {
-        let queues: Vec<(&str, QueueSpec)> = self.queues.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect();
+        let queues: Vec<(&str, QueueSpec)> =
+            self.queues.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect();
         let bus = bus.with_queues(&queues).await;
         let opened = Arc::clone(&bus.bus);
         self.bus = Some(bus);
