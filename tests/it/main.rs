@@ -1,5 +1,6 @@
 //! The one integration binary. Each module is one question; what needs a server is skipped, loudly, where none is named.
 
 mod broker;
+mod chaos;
 mod conformance;
 mod rabbitmq;

@@ -83,6 +83,14 @@ enum Command {
     Demo(crate::demo::DemoArgs),
 }
 
+/// Runs a site as `gatehouse run --site` does, until a signal.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run_site(site: PathBuf) -> anyhow::Result<ExitCode> {
+    run::run(&SiteArgs { site, json: false }).await
+}
+
 /// Writes one line of the demo's story.
 pub(crate) fn say(text: impl AsRef<str>) {
     out::line(text);
