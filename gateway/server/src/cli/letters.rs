@@ -246,8 +246,13 @@ async fn replay(
         (false, _) => bail!("give either numbers or a filter with --all"),
         (true, false) => bail!("give the letters' numbers, or --all with a filter such as `--route shop-order-paid`"),
         (true, true) => {
-            let open = Filter { state: Some(State::Open), ..filter };
-            api.all(&open, usize::MAX).await?.into_iter().map(|letter| letter.id).collect()
+            let mut ids = Vec::new();
+            // A claim whose gateway died can be claimed again once its lease has passed.
+            for state in [State::Open, State::Claimed] {
+                let found = api.all(&Filter { state: Some(state), ..filter.clone() }, usize::MAX).await?;
+                ids.extend(found.into_iter().map(|letter| letter.id));
+            }
+            ids
         }
     };
     let bar = ProgressBar::new(ids.len() as u64);

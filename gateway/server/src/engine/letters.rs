@@ -20,10 +20,10 @@ use super::headers;
 const PREFETCH: u16 = 64;
 
 /// How long a claim lasts: within this time a replay is published, or the letter can be claimed again.
-const LEASE: Duration = Duration::from_secs(300);
+const LEASE: Duration = Duration::from_secs(30);
 
-/// Letters that are claimed, whole, at a time.
-const CLAIMED_AT_ONCE: usize = 50;
+/// Letters that are claimed, whole, at a time: a gateway that dies in a replay leaves no more of them to wait for the lease.
+const CLAIMED_AT_ONCE: usize = 2;
 
 /// How long a replay's confirm may take.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
