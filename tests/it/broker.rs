@@ -93,6 +93,24 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Removes what a bus with this prefix has declared; `queues` as the bus calls them.
+    pub(crate) async fn clean(&self, prefix: &str, queues: &[String]) {
+        let connection = Connection::connect(&self.url(), ConnectionProperties::default()).await.expect("connects");
+        let channel = connection.create_channel().await.expect("a channel");
+        let named = |name: &str| name.replacen("gatehouse", prefix, 1);
+        for queue in queues {
+            channel.queue_delete(named(queue).into(), QueueDeleteOptions::default()).await.expect("deleted");
+        }
+        let rungs = queues.iter().filter(|queue| queue.starts_with("gatehouse.retry."));
+        let others = ["work", "dlx", "unroutable", "rpc", "reply"].map(|name| format!("gatehouse.{name}"));
+        for exchange in rungs.chain(&others) {
+            channel.exchange_delete(named(exchange).into(), ExchangeDeleteOptions::default()).await.expect("deleted");
+        }
+        connection.close(200, "done".into()).await.expect("closed");
+    }
+}
+
 /// A bus on the broker with a prefix of its own.
 pub(crate) struct TestBus {
     pub(crate) bus: Arc<RabbitMq>,
@@ -140,19 +158,6 @@ impl TestBus {
     pub(crate) async fn end(self) {
         let queues: Vec<String> = self.bus.depths().await.expect("the broker is well").into_keys().collect();
         self.bus.close().await;
-        let connection =
-            Connection::connect(&self.broker.url(), ConnectionProperties::default()).await.expect("connects");
-        let channel = connection.create_channel().await.expect("a channel");
-        for queue in &queues {
-            let name = self.on_broker(queue);
-            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("deleted");
-        }
-        let rungs = queues.iter().filter(|queue| queue.starts_with("gatehouse.retry."));
-        let others = ["work", "dlx", "unroutable", "rpc", "reply"].map(|name| format!("gatehouse.{name}"));
-        for exchange in rungs.chain(&others) {
-            let name = self.on_broker(exchange);
-            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.expect("deleted");
-        }
-        connection.close(200, "done".into()).await.expect("closed");
+        self.broker.clean(&self.prefix, &queues).await;
     }
 }

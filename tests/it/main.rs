@@ -2,5 +2,8 @@
 
 mod broker;
 mod chaos;
+mod cli;
 mod conformance;
+mod flow;
+mod harness;
 mod rabbitmq;

@@ -38,7 +38,7 @@ use consume::Subscription;
 use keeper::Keeper;
 use link::{Dialer, Link};
 use names::Names;
-use parcels::Stamp;
+use parcels::{Origin, Stamp};
 use publish::{Outgoing, Pool};
 use request::{Switchboard, Waiting};
 use settle::Desk;
@@ -179,15 +179,9 @@ impl Bus for RabbitMq {
     async fn publish(&self, queue: &str, parcel: Parcel, deadline: Duration) -> Result<(), PublishError> {
         self.fits(&parcel).map_err(PublishError::Refused)?;
         let key = self.on_broker(queue).map_err(PublishError::Refused)?;
-        // What is put on the collecting queues goes through their exchange: they are not bound to the work exchange.
-        let exchange = match queue {
-            DEAD => self.names.dlx(),
-            UNROUTABLE => self.names.unroutable(),
-            _ => self.names.work(),
-        };
         let properties = parcels::properties(parcel.id, parcel.content_type, parcel.headers, Stamp::default())
             .map_err(PublishError::Refused)?;
-        let out = Outgoing { exchange, key, mandatory: false, body: parcel.body, properties };
+        let out = Outgoing { exchange: self.names.work(), key, mandatory: false, body: parcel.body, properties };
         self.desk.pool.send(out, deadline).await
     }
 
@@ -195,10 +189,15 @@ impl Bus for RabbitMq {
         if self.consumers.is_cancelled() {
             return Err(BusError::Closed);
         }
-        let collects = matches!(queue, DEAD | UNROUTABLE);
-        if !collects && !self.keeper.wanted().queues.contains_key(queue) {
-            return Err(BusError::Contradiction(format!("queue `{queue}` is not in the declared topology")));
-        }
+        let wanted = self.keeper.wanted().queues.remove(queue);
+        let origin = match queue {
+            DEAD => Origin::Moved,
+            UNROUTABLE => Origin::Elsewhere,
+            _ if wanted.is_none() => {
+                return Err(BusError::Contradiction(format!("queue `{queue}` is not in the declared topology")));
+            }
+            _ => Origin::Here,
+        };
         let prefetch = prefetch.clamp(1, MAX_PREFETCH);
         let window = Arc::new(Semaphore::new(usize::from(prefetch)));
         self.hold(queue, &window, usize::from(prefetch));
@@ -209,7 +208,8 @@ impl Bus for RabbitMq {
             keeper: self.keeper.clone(),
             desk: self.desk.clone(),
             queue: self.on_broker(queue).map_err(BusError::Contradiction)?,
-            collects,
+            origin,
+            ordered: wanted.is_some_and(|spec| spec.single_active_consumer),
             prefetch,
             window,
             out,

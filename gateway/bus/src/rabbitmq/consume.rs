@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff;
 use super::keeper::Keeper;
 use super::link::Link;
-use super::parcels;
+use super::parcels::{self, Origin};
 use super::settle::{Desk, Session, Tag};
 use crate::{Delivered, Settlement};
 
@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const GOOD: Duration = Duration::from_secs(10);
 /// After a cancel, what lapin has buffered comes at once.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long an ordered queue waits for what its stopped consumer has in hand: longer than one attempt takes.
+const IN_HAND_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a consumer needs.
 pub(super) struct Subscription {
@@ -35,8 +37,10 @@ pub(super) struct Subscription {
     pub(super) desk: Arc<Desk>,
     /// The queue's name on the broker.
     pub(super) queue: ShortString,
-    /// A queue that collects from many: its parcels say where they were meant to go.
-    pub(super) collects: bool,
+    /// What its parcels tell about where they were meant to go.
+    pub(super) origin: Origin,
+    /// Order is kept: one active consumer, and nobody may be given the next parcel before this one is settled.
+    pub(super) ordered: bool,
     pub(super) prefetch: u16,
     /// One permit a parcel in somebody's hands, across reconnects: the broker's prefetch starts anew with each channel,
     /// our memory and the targets behind do not.
@@ -95,18 +99,27 @@ impl Subscription {
             Ok(Err(error)) => return End::Lost(error.to_string()),
             Err(_) => return End::Lost("RabbitMQ did not answer".to_owned()),
         };
-        let session =
-            Arc::new(Session { channel: channel.clone(), desk: self.desk.clone(), queue: self.queue.clone() });
+        let session = Arc::new(Session {
+            channel: channel.clone(),
+            desk: self.desk.clone(),
+            queue: self.queue.clone(),
+            ordered: self.ordered.then(|| self.out.downgrade()),
+        });
         let end = self.pump(&session, &mut stream).await;
-        if matches!(end, End::Stopped) {
-            let _ = timeout(STEP_DEADLINE, channel.basic_cancel(stream.tag(), BasicCancelOptions::default())).await;
-            // What was prefetched and not handed out goes back. What is in somebody's hands keeps the channel open
-            // until it is settled.
-            while let Ok(Some(Ok(delivery))) = timeout(DRAIN, stream.next()).await {
-                session.clone().give_back(delivery.delivery_tag);
-            }
+        match end {
+            End::Stopped if self.ordered => self.leave_in_order(&channel).await,
+            End::Stopped => leave(&session, &mut stream).await,
+            End::Cancelled(_) | End::Lost(_) => {}
         }
         end
+    }
+
+    /// Stays the active consumer until what is in hand is settled, and then closes the channel: consumer and prefetched
+    /// parcels go in one step, so the next consumer begins where this one stopped. A cancel would let it begin while
+    /// they are still ours.
+    async fn leave_in_order(&self, channel: &Channel) {
+        let _ = timeout(IN_HAND_DEADLINE, self.window.acquire_many(u32::from(self.prefetch))).await;
+        let _ = timeout(STEP_DEADLINE, channel.close(200, "stopped".into())).await;
     }
 
     async fn open(&self, connection: &Connection) -> lapin::Result<(Channel, lapin::Consumer)> {
@@ -156,12 +169,22 @@ impl Subscription {
             if !session.channel.status().connected() {
                 return End::Lost("the channel was closed".to_owned()); // it comes again: not worth the work
             }
-            let parcel = parcels::parcel(&mut delivery, &self.desk.names, self.collects);
+            let parcel = parcels::parcel(&mut delivery, &self.desk.names, self.origin);
             let redelivered = delivery.redelivered;
             let settlement = Settlement::new(Arc::new(Tag::new(session.clone(), delivery, permit)));
             // There is room for a whole prefetch; an error is a consumer that was dropped, and the settlement drops too.
             let _ = self.out.send(Delivered { parcel, redelivered, settlement }).await;
         }
+    }
+}
+
+/// Lets others have the queue at once. What was prefetched and not handed out goes back; what is in somebody's hands
+/// keeps the channel open until it is settled.
+async fn leave(session: &Arc<Session>, stream: &mut lapin::Consumer) {
+    let cancel = session.channel.basic_cancel(stream.tag(), BasicCancelOptions::default());
+    let _ = timeout(STEP_DEADLINE, cancel).await;
+    while let Ok(Some(Ok(delivery))) = timeout(DRAIN, stream.next()).await {
+        session.clone().give_back(delivery.delivery_tag);
     }
 }
 

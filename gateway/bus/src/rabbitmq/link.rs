@@ -90,8 +90,9 @@ async fn supervise(
         tell.send_replace(LinkState::Up(connection.clone()));
         tokio::select! {
             () = stop.cancelled() => {
-                tell.send_replace(LinkState::Down("closed".to_owned()));
+                // Told only when it is closed: an acknowledgement after that must not succeed.
                 let _ = timeout(CLOSE_DEADLINE, connection.close(200, "closed".into())).await;
+                tell.send_replace(LinkState::Down("closed".to_owned()));
                 break;
             }
             reason = until_lost(&connection, &tell) => {

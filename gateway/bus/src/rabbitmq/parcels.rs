@@ -91,13 +91,24 @@ fn is_brokers(name: &str) -> bool {
     NAMES.iter().any(|n| n.eq_ignore_ascii_case(name)) || BEGINNINGS.iter().any(begins)
 }
 
-/// The parcel of a message, whoever wrote it. `keep_origin` for the queues that collect from many: it is then told
-/// where the message was meant to go, and why the broker moved it.
-pub(super) fn parcel(delivery: &mut Delivery, names: &Names, keep_origin: bool) -> Parcel {
+/// What a parcel tells about where its message was meant to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nothing: it is where it was meant to go.
+    Here,
+    /// The dead queue: what the gateway moved there says all by itself; what the broker moved is told, and why.
+    Moved,
+    /// The unroutable queue: always.
+    Elsewhere,
+}
+
+/// The parcel of a message, whoever wrote it.
+pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> Parcel {
     let properties = &delivery.properties;
     let text = |value: &Option<ShortString>| value.as_ref().map(|v| v.as_str().to_owned()).unwrap_or_default();
     let mut headers = BTreeMap::new();
     let mut unreadable = Vec::new();
+    let mut elsewhere = origin == Origin::Elsewhere;
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
             if !is_brokers(name.as_str()) {
@@ -108,8 +119,8 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, keep_origin: bool) 
                 headers.insert(name.as_str().to_owned(), value);
             }
         }
-        if keep_origin {
-            note_death(table, names, &mut headers);
+        if origin != Origin::Here {
+            elsewhere |= note_death(table, names, &mut headers);
         }
     }
     if text(properties.app_id()) != APP {
@@ -118,7 +129,7 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, keep_origin: bool) 
     if !unreadable.is_empty() {
         headers.insert(UNREADABLE.to_owned(), unreadable.join(","));
     }
-    if keep_origin && !delivery.routing_key.as_str().is_empty() {
+    if elsewhere && !delivery.routing_key.as_str().is_empty() {
         headers.entry(QUEUE.to_owned()).or_insert_with(|| names.for_callers(delivery.routing_key.as_str()));
     }
     Parcel {
@@ -129,20 +140,22 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, keep_origin: bool) 
     }
 }
 
-/// The newest entry of `x-death`: it is ordered so.
-fn note_death(table: &FieldTable, names: &Names, headers: &mut BTreeMap<String, String>) {
-    let Some(AMQPValue::FieldArray(deaths)) = table.inner().get("x-death") else { return };
-    let Some(AMQPValue::FieldTable(newest)) = deaths.as_slice().first() else { return };
+/// The newest entry of `x-death`: it is ordered so. False where the broker moved nothing but what waited on the ladder.
+fn note_death(table: &FieldTable, names: &Names, headers: &mut BTreeMap<String, String>) -> bool {
+    let Some(AMQPValue::FieldArray(deaths)) = table.inner().get("x-death") else { return false };
+    let Some(AMQPValue::FieldTable(newest)) = deaths.as_slice().first() else { return false };
     let of = |name: &str| newest.inner().get(name).map(|value| value_text(value).0);
-    if let Some(reason) = of("reason") {
-        headers.insert(DEATH_REASON.to_owned(), reason);
+    let queue = of("queue").map(|queue| names.for_callers(&queue)).unwrap_or_default();
+    if queue.starts_with("gatehouse.retry.") {
+        return false;
     }
-    if let Some(queue) = of("queue") {
-        headers.insert(DEATH_QUEUE.to_owned(), names.for_callers(&queue));
+    headers.insert(DEATH_QUEUE.to_owned(), queue);
+    for (name, value) in [(DEATH_REASON, of("reason")), (DEATH_TIME, of("time"))] {
+        if let Some(value) = value {
+            headers.insert(name.to_owned(), value);
+        }
     }
-    if let Some(time) = of("time") {
-        headers.insert(DEATH_TIME.to_owned(), time);
-    }
+    true
 }
 
 /// Properties that we do not write ourselves, for the one who has to find out whose message this is.
@@ -211,7 +224,7 @@ mod tests {
     fn a_parcel_comes_back_as_it_went() {
         let properties = sent(&[("gatehouse-attempt", "2"), ("键", "值")]).expect("fits");
         assert_eq!(properties.delivery_mode(), &Some(2));
-        let parcel = parcel(&mut delivery(properties), &Names::new("t"), false);
+        let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
         assert_eq!((parcel.id.as_str(), parcel.content_type.as_str()), ("id-1", "application/json"));
         assert_eq!(parcel.body.as_ref(), b"body");
         assert_eq!(parcel.headers.len(), 2);
@@ -249,7 +262,7 @@ mod tests {
         table.insert("n".into(), AMQPValue::LongInt(-5));
         table.insert("gbk".into(), AMQPValue::LongString(LongString::from(vec![0xc4, 0xe3])));
         let properties = BasicProperties::default().with_headers(table).with_correlation_id("c-1".into());
-        let parcel = parcel(&mut delivery(properties), &Names::new("t"), false);
+        let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
         assert_eq!(parcel.id, "");
         assert_eq!(parcel.header("n"), Some("-5"));
         assert_eq!(parcel.header(UNREADABLE), Some("gbk"));
@@ -265,7 +278,8 @@ mod tests {
         newest.insert("time".into(), AMQPValue::Timestamp(1_700_000_000));
         let mut table = FieldTable::default();
         table.insert("x-death".into(), AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::FieldTable(newest)])));
-        let parcel = parcel(&mut delivery(BasicProperties::default().with_headers(table)), &Names::new("t"), true);
+        let parcel =
+            parcel(&mut delivery(BasicProperties::default().with_headers(table)), &Names::new("t"), Origin::Moved);
         assert_eq!(parcel.header(DEATH_REASON), Some("delivery_limit"));
         assert_eq!(parcel.header(DEATH_QUEUE), Some("gatehouse.work.a.b"));
         assert_eq!(parcel.header(DEATH_TIME), Some("1700000000"));

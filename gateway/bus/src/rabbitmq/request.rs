@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff;
 use super::link::Link;
 use super::names::Names;
-use super::parcels::{self, Stamp};
+use super::parcels::{self, Origin, Stamp};
 use super::publish::{Outgoing, Pool};
 use crate::{Parcel, PublishError, RequestError};
 
@@ -204,7 +204,7 @@ async fn hand_out(channel: &Channel, answers: &mut lapin::Consumer, names: &Name
         };
         let tag = delivery.delivery_tag;
         let id = delivery.properties.correlation_id().as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
-        let answer = parcels::parcel(&mut delivery, names, false);
+        let answer = parcels::parcel(&mut delivery, names, Origin::Here);
         if !waiting.answer(&id, Ok(answer)) {
             tracing::debug!("an answer came after its caller had gone");
         }

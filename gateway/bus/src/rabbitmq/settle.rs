@@ -3,7 +3,7 @@
 //! A copy (retry, dead, reply) is confirmed before the original is acknowledged; where it is not, the original goes
 //! back. An acknowledgement on a channel that has gone is an error: the parcel comes again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,13 +13,14 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::types::ShortString;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::WeakSender;
 use tokio::time::timeout;
 
 use super::keeper::Keeper;
 use super::names::Names;
 use super::parcels::{self, Stamp};
 use super::publish::{Outgoing, Pool};
-use crate::{LADDER, Parcel, Settle, SettleError, rung};
+use crate::{Delivered, LADDER, Parcel, Settle, SettleError, rung};
 
 /// Writing an ack to the socket.
 const ACK_DEADLINE: Duration = Duration::from_secs(5);
@@ -54,6 +55,8 @@ pub(super) struct Session {
     pub(super) channel: Channel,
     pub(super) desk: Arc<Desk>,
     pub(super) queue: ShortString,
+    /// Of an ordered queue: where its consumer listens.
+    pub(super) ordered: Option<WeakSender<Delivered>>,
 }
 
 impl Session {
@@ -66,9 +69,15 @@ impl Session {
         }
     }
 
+    /// Nobody listens any more and order is kept: the channel's closing gives everything back at once, in order. One
+    /// by one they would come to us again, behind those that we still hold.
+    fn leaves_in_order(&self) -> bool {
+        self.ordered.as_ref().is_some_and(|out| out.upgrade().is_none_or(|out| out.is_closed()))
+    }
+
     /// In the background. On a closed channel it has gone back already.
     pub(super) fn give_back(self: Arc<Self>, tag: u64) {
-        if !self.channel.status().connected() {
+        if !self.channel.status().connected() || self.leaves_in_order() {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
@@ -85,8 +94,8 @@ pub(super) struct Tag {
     tag: u64,
     /// For a request: who waits for the answer.
     answer_to: Option<Box<(ShortString, Option<ShortString>)>>,
-    /// Freed before the ack is written, or the broker's next delivery would find the window full.
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Its place in the consumer's window, until it is settled.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Tag {
@@ -96,11 +105,10 @@ impl Tag {
             .reply_to()
             .as_ref()
             .map(|reply_to| Box::new((reply_to.clone(), properties.correlation_id().clone())));
-        Self { session, tag: delivery.delivery_tag, answer_to, permit: Mutex::new(permit) }
+        Self { session, tag: delivery.delivery_tag, answer_to, _permit: permit }
     }
 
     async fn ack(&self) -> Result<(), SettleError> {
-        self.free();
         self.session.ack(self.tag).await
     }
 
@@ -121,10 +129,6 @@ impl Tag {
                 Err(error)
             }
         }
-    }
-
-    fn free(&self) {
-        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -161,7 +165,6 @@ impl Settle for Tag {
     }
 
     fn give_back(&self) {
-        self.free();
         self.session.clone().give_back(self.tag);
     }
 }

@@ -86,8 +86,15 @@ fn base_queues(names: &Names) -> Vec<Step> {
 }
 
 fn base_binds(names: &Names) -> Vec<Step> {
-    let bind = |queue, exchange| Step::Bind { queue, exchange, key: ShortString::default() };
-    vec![bind(names.dead(), names.dlx()), bind(names.unroutable(), names.unroutable())]
+    let bind = |queue: ShortString, exchange, key| Step::Bind { queue, exchange, key };
+    let (dead, unroutable) = (names.dead(), names.unroutable());
+    vec![
+        bind(dead.clone(), names.dlx(), ShortString::default()),
+        bind(unroutable.clone(), unroutable.clone(), ShortString::default()),
+        // They are queues like others too: what was taken from them can wait on the ladder and come back.
+        bind(dead.clone(), names.work(), dead),
+        bind(unroutable.clone(), names.work(), unroutable),
+    ]
 }
 
 fn exchange(name: ShortString, kind: ExchangeKind, alternate: Option<ShortString>) -> Step {

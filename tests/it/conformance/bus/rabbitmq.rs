@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use gatehouse_bus::{Bus, QueueSpec};
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, sleep_until};
 
 use super::Ground;
 use crate::broker::{Broker, TestBus};
@@ -46,21 +47,27 @@ enum Turn {
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
+/// A quorum queue whose broker is killed sooner after its first declaring may never have a leader again: the broker's
+/// fault, told in docs/rabbitmq.md, and not what is tested here.
+const SETTLED: Duration = Duration::from_secs(8);
+
 struct OnBroker {
     broker: &'static Broker,
     bus: Option<TestBus>,
     queues: Vec<(String, QueueSpec)>,
+    /// When the queues were made.
+    declared: Instant,
     turn: Turn,
 }
 
 async fn shared(broker: &'static Broker) -> Option<Box<dyn Ground>> {
     let turn = Turn::Shared { _guard: broker.shared().await? };
-    Some(Box::new(OnBroker { broker, bus: None, queues: Vec::new(), turn }))
+    Some(Box::new(OnBroker { broker, bus: None, queues: Vec::new(), declared: Instant::now(), turn }))
 }
 
 async fn alone(broker: &'static Broker) -> Option<Box<dyn Ground>> {
     let turn = Turn::Alone { _guard: broker.alone().await? };
-    Some(Box::new(OnBroker { broker, bus: None, queues: Vec::new(), turn }))
+    Some(Box::new(OnBroker { broker, bus: None, queues: Vec::new(), declared: Instant::now(), turn }))
 }
 
 impl OnBroker {
@@ -78,6 +85,7 @@ impl OnBroker {
 impl Ground for OnBroker {
     async fn bus(&mut self, queues: &[(&str, QueueSpec)]) -> Arc<dyn Bus> {
         self.queues = queues.iter().map(|(name, spec)| ((*name).to_owned(), spec.clone())).collect();
+        self.declared = Instant::now();
         self.open(TestBus::new(self.broker)).await
     }
 
@@ -90,6 +98,7 @@ impl Ground for OnBroker {
     async fn strike(&mut self, _callers: &mut JoinSet<()>) -> Arc<dyn Bus> {
         assert!(matches!(self.turn, Turn::Alone { .. }), "others use this broker");
         let bus = self.bus.as_ref().expect("a bus");
+        sleep_until(self.declared + SETTLED).await;
         self.broker.control(&["kill"]).await;
         bus.until(|health| *health != gatehouse_bus::Health::Ready).await;
         self.broker.control(&["start"]).await;

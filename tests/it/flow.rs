@@ -1,0 +1,3 @@
+//! Whole gateways, from a caller's request to its effect at the targets.
+
+mod delivery;
