@@ -43,6 +43,9 @@ pub(crate) fn media(headers: &HeaderMap) -> (Media, Option<String>) {
 /// Decodes a body. Nothing at all is null.
 pub(crate) fn decode(media: &Media, label: Option<&str>, bytes: &Bytes, max: usize) -> Result<Value, Fault> {
     let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
+    if let Some(Err(unknown)) = label.map(|label| charset::encode("", label)) {
+        return Err(Fault::new(Code::UnsupportedMedia, unknown.reason));
+    }
     let decoded = match media {
         Media::Other(other) => {
             return Err(Fault::new(
