@@ -59,6 +59,11 @@ pub(crate) fn logs(json: Option<bool>) {
 pub(crate) fn logs_from(default: &str, json: Option<bool>) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // lapin logs returned messages whole, payload and all.
+    let filter = match "lapin::returned_messages=off".parse() {
+        Ok(silent) => filter.add_directive(silent),
+        Err(_) => filter,
+    };
     let json = json.unwrap_or_else(|| !std::io::stderr().is_terminal());
     // Written through a guard that drops what cannot be written: a full log disk must not stop messages.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Dropping(std::io::stderr()));
