@@ -2,7 +2,9 @@
 
 mod circuit;
 mod delivery;
+mod door;
 mod letters;
 mod order;
 mod request;
 mod restart;
+mod soap;

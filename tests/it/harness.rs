@@ -47,7 +47,7 @@ pub(crate) const ORDER: &str = r#"{
     "orderNo": { "type": "string", "minLength": 1, "maxLength": 40 },
     "status": { "enum": ["paid", "pending"] },
     "customer": { "type": "string", "minLength": 1 },
-    "name": { "type": "string" },
+    "name": { "type": "string", "maxLength": 12, "x-sensitive": true },
     "amount": { "type": "number", "minimum": 0 },
     "seq": { "type": "number" }
   },
@@ -225,7 +225,6 @@ async fn door(listen: SocketAddr) -> Arc<Door> {
 /// A call that a peer got.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
-    pub(crate) path: String,
     /// The `Idempotency-Key`: the delivery id.
     pub(crate) key: String,
     pub(crate) body: String,
@@ -313,11 +312,10 @@ struct PeerService(Arc<Mutex<PeerState>>);
 #[async_trait]
 impl Service for PeerService {
     async fn call(&self, request: Request) -> Response {
-        let path = request.path.clone();
         let probe = request.method == Method::HEAD;
         let key = request.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or("").to_owned();
         let body = request.read(1 << 20).await.unwrap_or_default();
-        let mut got = Got { path, key, body: String::from_utf8_lossy(&body).into_owned(), status: 0 };
+        let mut got = Got { key, body: String::from_utf8_lossy(&body).into_owned(), status: 0 };
         let (wait, status, text) = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let said = if probe { says(200) } else { (state.manner)(&got) };
