@@ -1,5 +1,12 @@
 //! The one integration binary. Each module is one question; what needs a server is skipped, loudly, where none is named.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "in a test a panic is the report, and a skip is said loudly"
+)]
+
 mod broker;
 mod chaos;
 mod cli;

@@ -426,7 +426,7 @@ async fn a_killed_broker_loses_nothing_that_was_confirmed(broker: &'static Broke
         again += usize::from(!seen.insert(delivered.parcel.id.clone()));
         delivered.settlement.done().await.expect("settled");
     }
-    println!("{} confirmed, 0 lost, {again} twice", all.len());
+    eprintln!("{} confirmed, 0 lost, {again} twice", all.len());
     drop(consumer);
     test.end().await;
 }
