@@ -14,3 +14,4 @@ mod conformance;
 mod flow;
 mod harness;
 mod rabbitmq;
+mod tidy;

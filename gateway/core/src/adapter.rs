@@ -139,7 +139,8 @@ pub struct Reply {
 /// The half that brings arrivals in.
 #[async_trait]
 pub trait Inbound: Send {
-    /// Runs until `stop` is done, then takes nothing new, finishes what it has accepted, and returns. A returned fault
+    /// Takes its place (mounts, binds) before it first waits, so that the engine knows when all are in place. Runs
+    /// until `stop` is done, then takes nothing new, finishes what it has accepted, and returns. A returned fault
     /// makes the engine listen again with back-off.
     async fn run(self: Box<Self>, intake: Arc<dyn Intake>, stop: Stop) -> Result<(), Fault>;
 }

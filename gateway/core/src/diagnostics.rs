@@ -4,7 +4,7 @@
 //! A [`Problem`] is data; [`Problem::render`] draws it for a terminal. Programs read the same as JSON by the server.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -13,13 +13,15 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 pub struct SourceFile {
     name: Arc<str>,
     text: Arc<str>,
+    /// Where each line begins; found once, at the first question.
+    lines: Arc<OnceLock<Vec<usize>>>,
 }
 
 impl SourceFile {
     /// A file with this name (relative to the site) and text.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        Self { name: name.into(), text: text.into(), lines: Arc::default() }
     }
 
     /// The name, relative to the site: `systems/erp.yaml`.
@@ -37,13 +39,31 @@ impl SourceFile {
     /// Line and column, both from 1, of a byte offset; the column counts characters.
     #[must_use]
     pub fn place(&self, offset: usize) -> (usize, usize) {
-        let mut end = offset.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let before = &self.text[..end];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let end = self.text.floor_char_boundary(offset.min(self.text.len()));
+        let line = self.lines().partition_point(|start| *start <= end);
+        let start = self.lines().get(line - 1).copied().unwrap_or(0);
+        (line, self.text[start..end].chars().count() + 1)
+    }
+
+    /// The byte offset of a line and a column, both from 1.
+    #[must_use]
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let start = self.lines().get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        self.text[start..].char_indices().nth(column.saturating_sub(1)).map_or(self.text.len(), |(at, _)| start + at)
+    }
+
+    /// The lines that a span touches: where they begin in the text, and the number of the first, from 1.
+    fn around(&self, span: &Range<usize>) -> (Range<usize>, usize) {
+        let (first, _) = self.place(span.start);
+        let (last, _) = self.place(span.end);
+        let start = self.lines().get(first - 1).copied().unwrap_or(0);
+        let end = self.lines().get(last).copied().unwrap_or(self.text.len());
+        (start..end, first)
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines
+            .get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(at, _)| at + 1)).collect())
     }
 }
 
@@ -119,8 +139,14 @@ impl Problem {
         let len = self.file.text().len();
         let start = self.span.start.min(len);
         let span = start..self.span.end.clamp(start, len);
+        // Only the lines it is about: a file can be long, and have many problems.
+        let (shown, first) = self.file.around(&span);
+        let span = span.start - shown.start..span.end - shown.start;
         let mut group = level.primary_title(self.message.as_str()).id(self.code).element(
-            Snippet::source(self.file.text()).path(self.file.name()).annotation(AnnotationKind::Primary.span(span)),
+            Snippet::source(&self.file.text()[shown])
+                .line_start(first)
+                .path(self.file.name())
+                .annotation(AnnotationKind::Primary.span(span)),
         );
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));

@@ -119,7 +119,7 @@ pub fn read<T: DeserializeOwned>(file: &SourceFile, problems: &mut Problems) -> 
     match serde_saphyr::from_str_with_options::<T>(file.text(), options) {
         Ok(value) => Some(value),
         Err(error) => {
-            let span = error.location().map_or(0..0, range);
+            let span = error.location().map_or(0..0, |location| place(file, location));
             let text = error.without_snippet().to_string();
             problems.push(Problem::error("yaml", file, span, tidy(&text)));
             None
@@ -131,6 +131,16 @@ pub fn read<T: DeserializeOwned>(file: &SourceFile, problems: &mut Problems) -> 
 fn tidy(text: &str) -> String {
     let text = text.split(" at line ").next().unwrap_or(text);
     text.trim().to_owned()
+}
+
+/// The parser's scanner tells a line and a column only.
+fn place(file: &SourceFile, location: serde_saphyr::Location) -> Range<usize> {
+    if location.span().byte_offset().is_some() {
+        return range(location);
+    }
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let at = file.offset(number(location.line()), number(location.column()));
+    at..at
 }
 
 fn range(location: serde_saphyr::Location) -> Range<usize> {

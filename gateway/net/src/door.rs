@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use gatehouse_core::adapter::Stop;
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::{Code, Fault, Verdict};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -151,6 +152,8 @@ pub struct Door {
     tls: Option<TlsAcceptor>,
     mounts: RwLock<Arc<Mounts>>,
     peers: Mutex<HashMap<IpAddr, usize>>,
+    /// Not everything is mounted yet: what is not there may still come.
+    held: AtomicBool,
 }
 
 /// A mounted service; dropped, it is gone.
@@ -183,6 +186,7 @@ impl Door {
             tls,
             mounts: RwLock::default(),
             peers: Mutex::default(),
+            held: AtomicBool::new(false),
             config,
         }))
     }
@@ -191,6 +195,17 @@ impl Door {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on a path where nothing is mounted is answered 503 instead of 404, until [`Door::release`]: while a
+    /// gateway starts, a sender must not be told that its endpoint does not exist.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// Everything is mounted: what is not there is not there.
+    pub fn release(&self) {
+        self.held.store(false, Ordering::Release);
     }
 
     /// Mounts a service at a path and everything below it; the longest prefix wins.
@@ -328,7 +343,13 @@ impl Door {
         let below =
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let Some((_, service)) = mounts.iter().find(|(prefix, _)| below(prefix)) else {
-            return Problem::from(&Fault::new(Code::NotFound, "nothing is here")).response();
+            let fault = if self.held.load(Ordering::Acquire) {
+                Fault::new(Code::Unavailable, "the gateway is starting")
+                    .verdict(Verdict::RetryAfter(Duration::from_secs(1)))
+            } else {
+                Fault::new(Code::NotFound, "nothing is here")
+            };
+            return Problem::from(&fault).response();
         };
         let query = parts.uri.query().map(str::to_owned);
         service.call(Request { method: parts.method, path, query, headers: parts.headers, peer, body }).await

@@ -11,6 +11,9 @@ pub(crate) const FAILED: u8 = 1;
 /// The site or the command line is wrong.
 pub(crate) const WRONG: u8 = 2;
 
+/// Problems that are drawn for a person; programs get them all.
+const MAX_SHOWN: usize = 100;
+
 /// Writes one line.
 pub(crate) fn line(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
@@ -73,9 +76,12 @@ pub(crate) fn problems(problems: Problems, as_json: bool) -> bool {
         json(&views);
         return stops;
     }
-    for problem in &sorted {
+    for problem in sorted.iter().take(MAX_SHOWN) {
         line(problem.render(colour()));
         line("");
+    }
+    if sorted.len() > MAX_SHOWN {
+        line(format!("… and {} more: `--json` tells them all", sorted.len() - MAX_SHOWN));
     }
     stops
 }

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gatehouse_bus::{Bus, DEAD, Health, QueueSpec, Topology, UNROUTABLE};
@@ -113,8 +114,20 @@ impl Gateway {
             Arc::new(Desk::new(&site, &systems, bus.clone(), ledger.clone(), metrics.clone(), tracer.clone()));
         let sends =
             |system: &Arc<SystemRuntime>| system.system.endpoints().iter().any(|e| e.direction == Direction::Inbound);
-        for system in systems.values().filter(|system| sends(system)) {
-            inbound.spawn(listen(system.clone(), secrets.clone(), desk.clone(), stop_inbound.clone()));
+        // A sender that comes while the inbound halves take their places is asked to come again, not sent away.
+        let senders: Vec<_> = systems.values().filter(|system| sends(system)).cloned().collect();
+        if !senders.is_empty() {
+            door.hold();
+        }
+        let missing = Arc::new(AtomicUsize::new(senders.len()));
+        for system in senders {
+            let (missing, door) = (missing.clone(), door.clone());
+            let placed = move || {
+                if missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    door.release();
+                }
+            };
+            inbound.spawn(listen(system, secrets.clone(), desk.clone(), stop_inbound.clone(), placed));
         }
         let address = door.addr();
         let stopped = stop_inbound.clone();
@@ -266,13 +279,31 @@ async fn declare(bus: Arc<dyn Bus>, topology: Topology, stop: CancellationToken)
 }
 
 /// Keeps a system's inbound half running.
-async fn listen(system: Arc<SystemRuntime>, secrets: Arc<dyn Secrets>, desk: Arc<dyn Intake>, stop: CancellationToken) {
+async fn listen(
+    system: Arc<SystemRuntime>,
+    secrets: Arc<dyn Secrets>,
+    desk: Arc<dyn Intake>,
+    stop: CancellationToken,
+    placed: impl FnOnce(),
+) {
     let mut wait = Duration::from_millis(200);
+    let mut placed = Some(placed);
     while !stop.is_cancelled() {
         let stopped = stop.clone();
+        let placed = &mut placed;
         let run = async {
             let inbound = system.system.listen(secrets.as_ref()).await?;
-            inbound.run(desk.clone(), Box::pin(async move { stopped.cancelled().await })).await
+            let mut run = inbound.run(desk.clone(), Box::pin(async move { stopped.cancelled().await }));
+            // Polled once, it is in its place, or has failed.
+            match futures_util::poll!(&mut run) {
+                std::task::Poll::Ready(outcome) => outcome,
+                std::task::Poll::Pending => {
+                    if let Some(placed) = placed.take() {
+                        placed();
+                    }
+                    run.await
+                }
+            }
         };
         let Err(fault) = run.await else { return };
         tracing::error!(system = system.system.name(), %fault, private = fault.private, "the inbound half stopped; starting it again");
