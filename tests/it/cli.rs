@@ -129,14 +129,14 @@ fn hostile_and_broken_files_are_problems_not_panics() {
         let told = problems(&[("orders.yaml", text)]);
         assert_told(&told, &["orders.yaml:"]);
     }
-    assert_told(&problems(&[("orders.yaml", tabs)]), &["orders.yaml:", "tab"]);
+    assert_told(&problems(&[("orders.yaml", tabs)]), &["orders.yaml:3:", "tab"]);
 }
 
 #[test]
 fn an_empty_folder_is_told_the_smallest_site() {
     assert_told(&told(&Place::bare(&[])), &["gatehouse.yaml:1:1", "version: 1"]);
     let missing = gatehouse::site::load(Path::new("/nowhere/at/all"), &gatehouse::registry::adapters(None));
-    assert!(missing.err().expect("no folder").to_string().contains("/nowhere/at/all"));
+    assert!(missing.err().is_some_and(|error| error.to_string().contains("/nowhere/at/all")));
 }
 
 #[derive(clap::Parser)]
