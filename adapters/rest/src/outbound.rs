@@ -70,7 +70,9 @@ impl Caller {
 
     fn request(&self, called: &Called, call: &Call<'_>) -> Result<Request<Bytes>, Fault> {
         let bad = |reason: String| Fault::new(Code::Invalid, reason);
-        let message = message_value(call);
+        // The message is copied for expressions only; most calls have none.
+        let plain = called.path.is_empty() && called.query.is_empty() && called.headers.is_empty();
+        let message = if plain { Value::Null } else { call.message.to_value(call.attempt) };
         let id = Value::from(call.delivery_id);
         let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
         let text = |expression: &Expression| -> Result<Option<String>, Fault> {
@@ -123,23 +125,6 @@ impl Caller {
         self.identify(headers);
         Ok(request)
     }
-}
-
-/// The message's attributes as expressions see them.
-fn message_value(call: &Call<'_>) -> Value {
-    let message = call.message;
-    let optional = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
-    [
-        ("id", Value::from(message.id.as_str())),
-        ("source", Value::from(message.source.as_str())),
-        ("type", Value::from(message.kind.as_str())),
-        ("time", Value::from(message.time.to_string())),
-        ("key", optional(&message.key)),
-        ("attempt", Value::from(i64::from(call.attempt))),
-        ("data", message.data.clone()),
-    ]
-    .into_iter()
-    .collect()
 }
 
 /// What HTTP, the content type and the endpoint's own rule say of an answer.

@@ -4,14 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::expr::Scope;
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
-use gatehouse_core::message::Message;
 use gatehouse_core::secret::Secrets;
 use gatehouse_core::xml::{self, Element};
-use gatehouse_core::{Map, Value};
 use gatehouse_net::client::{Client, ClientConfig};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -129,7 +128,7 @@ fn blocks(version: Version, operation: &Operation, call: &Call<'_>) -> Result<Ve
     if operation.headers.is_empty() {
         return Ok(blocks);
     }
-    let message = message_value(call.message, call.attempt);
+    let message = call.message.to_value(call.attempt);
     let delivery_id = Value::from(call.delivery_id);
     let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &delivery_id);
     for block in &operation.headers {
@@ -141,22 +140,6 @@ fn blocks(version: Version, operation: &Operation, call: &Call<'_>) -> Result<Ve
         blocks.push(element);
     }
     Ok(blocks)
-}
-
-/// What an expression sees of the message.
-fn message_value(message: &Message, attempt: u32) -> Value {
-    let optional = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
-    let mut map = Map::new();
-    map.insert("id".to_owned(), Value::from(message.id.as_str()));
-    map.insert("source".to_owned(), Value::from(message.source.as_str()));
-    map.insert("type".to_owned(), Value::from(message.kind.as_str()));
-    map.insert("time".to_owned(), Value::from(message.time.to_string()));
-    map.insert("key".to_owned(), optional(&message.key));
-    map.insert("subject".to_owned(), optional(&message.subject));
-    map.insert("correlation".to_owned(), optional(&message.correlation));
-    map.insert("attempt".to_owned(), Value::from(i64::from(attempt)));
-    map.insert("data".to_owned(), message.data.clone());
-    Value::Map(map)
 }
 
 /// What an answer means. A 200 alone means nothing.

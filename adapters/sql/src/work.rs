@@ -32,7 +32,7 @@ impl Work {
     /// # Errors
     /// `Invalid` with the column that cannot be computed, or that is no single value.
     pub(crate) fn plan(write: &Write, call: &Call<'_>) -> Result<Self, Fault> {
-        let message = message_value(call);
+        let message = call.message.to_value(call.attempt);
         let id = Value::from(call.delivery_id);
         let scope = || Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
         let mut rows = vec![row(&write.row, call.body, &scope())?];
@@ -97,20 +97,4 @@ fn row(shape: &Shape, fields: &Value, scope: &Scope<'_>) -> Result<Row, Fault> {
         }
     }
     Ok(Row { table: shape.table.clone(), key: shape.key.clone(), columns })
-}
-
-/// The message's attributes as expressions see them.
-fn message_value(call: &Call<'_>) -> Value {
-    let message = call.message;
-    [
-        ("id", Value::from(message.id.as_str())),
-        ("source", Value::from(message.source.as_str())),
-        ("type", Value::from(message.kind.as_str())),
-        ("time", Value::from(message.time.to_string())),
-        ("key", message.key.as_deref().map_or(Value::Null, Value::from)),
-        ("attempt", Value::from(i64::from(call.attempt))),
-        ("data", message.data.clone()),
-    ]
-    .into_iter()
-    .collect()
 }

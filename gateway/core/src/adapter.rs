@@ -20,6 +20,7 @@ use crate::diagnostics::{Problems, SourceFile};
 use crate::fault::{Exchange, Fault};
 use crate::limits::{Circuit, Limits};
 use crate::message::Message;
+pub use crate::receipt::{Outcome, Receipt};
 use crate::secret::Secrets;
 use crate::value::Value;
 
@@ -192,26 +193,4 @@ pub struct Arrival {
     pub original: Bytes,
     /// Their content type.
     pub content_type: Cow<'static, str>,
-}
-
-/// The engine's yes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The message's id: the caller's, or a new one.
-    pub message_id: String,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// The mapped reply, where the route waits for one (`exchange: request`) or declares one.
-    pub reply: Option<Value>,
-}
-
-/// What became of an arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The bus holds a delivery for every target.
-    Accepted,
-    /// The same id with the same body came before: nothing was sent again.
-    Repeated,
-    /// No target wanted it, and the route says that this is fine.
-    Dropped,
 }

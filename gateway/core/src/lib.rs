@@ -24,6 +24,7 @@ pub mod message;
 pub mod number;
 pub mod outcome;
 pub mod path;
+pub mod receipt;
 pub mod schema;
 pub mod secret;
 pub mod site;

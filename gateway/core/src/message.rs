@@ -64,6 +64,25 @@ impl Message {
         headers
     }
 
+    /// The message as expressions see it: `message.id`, `message.key`, `message.data.…`, and the attempt that is made.
+    #[must_use]
+    pub fn to_value(&self, attempt: u32) -> Value {
+        let optional = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+        [
+            ("id", Value::from(self.id.as_str())),
+            ("source", Value::from(self.source.as_str())),
+            ("type", Value::from(self.kind.as_str())),
+            ("time", Value::from(self.time.to_string())),
+            ("key", optional(&self.key)),
+            ("subject", optional(&self.subject)),
+            ("correlation", optional(&self.correlation)),
+            ("attempt", Value::from(i64::from(attempt))),
+            ("data", self.data.clone()),
+        ]
+        .into_iter()
+        .collect()
+    }
+
     /// The message back from its headers and its body.
     ///
     /// # Errors
