@@ -224,7 +224,7 @@ pub(super) fn check(files: &Files, known: &Known<'_>, problems: &mut Problems) -
     routes
 }
 
-/// An endpoint whose caller waits for an answer can feed one route only.
+/// An endpoint whose caller waits can feed one route only.
 fn one_answer_per_request(routes: &[Arc<Route>], files: &Files, problems: &mut Problems) {
     for route in routes.iter().filter(|route| route.request) {
         if let Some(other) = routes.iter().find(|other| other.from == route.from && other.name != route.name)
@@ -484,7 +484,7 @@ impl Checker<'_> {
     }
 }
 
-/// `Option<Option<Path>>` → what a checked struct wants: outer `None` when a named path was wrong.
+/// What a checked struct wants of a path: the outer `None` when a named one was wrong.
 trait TransposePath {
     #[expect(clippy::option_option, reason = "not named, right, and wrong are three things")]
     fn transpose_path(self) -> Option<Option<Path>>;
@@ -492,10 +492,6 @@ trait TransposePath {
 
 impl TransposePath for Option<Option<Path>> {
     fn transpose_path(self) -> Option<Option<Path>> {
-        match self {
-            None => Some(None),
-            Some(None) => None,
-            Some(Some(path)) => Some(Some(path)),
-        }
+        self.map_or(Some(None), |path| path.map(Some))
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn say(text: impl AsRef<str>) {
 }
 
 /// Logs warnings only: the demo tells its own story.
-pub(crate) fn quiet_logs() {
+fn quiet_logs() {
     run::logs_from("error", Some(false));
 }
 
@@ -118,7 +118,10 @@ pub fn main() -> ExitCode {
         Command::Schema { kind } => schema::run(kind.as_deref()),
         Command::Graph { format, site } => graph::run(format, &site),
         Command::Letters { verb, site, desk } => runtime.block_on(letters::run(verb, &site, &desk)),
-        Command::Demo(args) => runtime.block_on(crate::demo::run(args)),
+        Command::Demo(args) => {
+            quiet_logs();
+            runtime.block_on(crate::demo::run(args))
+        }
     };
     // A task that hangs must not keep the process: what matters has been stopped in order by now.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

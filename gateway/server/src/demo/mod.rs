@@ -31,6 +31,5 @@ pub struct DemoArgs {
 /// # Errors
 /// The site cannot be read, or a port or folder cannot be had.
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    crate::cli::quiet_logs();
     story::tell(&args.site, args.file.as_deref(), args.once).await
 }

@@ -89,7 +89,6 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let tracer = Tracer::new(&site.gateway.telemetry, &instance)?;
         let ledger = Ledger::start(store.clone());
-        background.spawn(declare(bus.clone(), topology(&site), stop.clone()));
 
         let runtime =
             |(name, system): (&String, &Arc<dyn System>)| (name.clone(), Arc::new(SystemRuntime::new(system.clone())));
@@ -97,18 +96,37 @@ impl Gateway {
         for system in systems.values().filter(|system| system.is_outbound()) {
             background.spawn(system.clone().connect(secrets.clone(), stop.clone()));
         }
+        let mut workers = Vec::new();
         for route in &site.routes {
             for index in 0..route.targets.len() {
                 let carrier = carrier(route, index, &systems, &ledger, &store, &metrics, &instance, &tracer);
                 let Some(carrier) = carrier else { continue };
-                let worker =
-                    Worker { carrier: Arc::new(carrier), bus: bus.clone(), stop: stop.clone(), tasks: tasks.clone() };
-                background.spawn(worker.run());
+                let (bus, stop, tasks) = (bus.clone(), stop.clone(), tasks.clone());
+                workers.push(Worker { carrier: Arc::new(carrier), bus, stop, tasks });
             }
         }
-        for (queue, cause) in [(DEAD, "dead"), (UNROUTABLE, "unroutable")] {
-            background.spawn(letters::index(bus.clone(), store.clone(), queue, cause, instance.clone(), stop.clone()));
-        }
+        // Nobody consumes before the queues are there.
+        let consuming = {
+            let (bus, store, instance, stop) = (bus.clone(), store.clone(), instance.clone(), stop.clone());
+            let (topology, trackers) = (topology(&site), background.clone());
+            async move {
+                declare(bus.clone(), topology, stop.clone()).await;
+                for worker in workers {
+                    trackers.spawn(worker.run());
+                }
+                for (queue, cause) in [(DEAD, "dead"), (UNROUTABLE, "unroutable")] {
+                    trackers.spawn(letters::index(
+                        bus.clone(),
+                        store.clone(),
+                        queue,
+                        cause,
+                        instance.clone(),
+                        stop.clone(),
+                    ));
+                }
+            }
+        };
+        background.spawn(consuming);
         let letters = Arc::new(Letters::new(&site, bus.clone(), store.clone()));
         let desk: Arc<dyn Intake> =
             Arc::new(Desk::new(&site, &systems, bus.clone(), ledger.clone(), metrics.clone(), tracer.clone()));
