@@ -14,6 +14,10 @@ mod site;
 
 use std::io::Write;
 
+/// The program's own allocator, for every contestant.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let _ = rustls_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -15,6 +15,11 @@ use crate::Parcel;
 const MAX_HEADERS: usize = 32 * 1024;
 /// Which program wrote a message.
 const APP: &str = "gatehouse";
+/// The message's attributes and Gatehouse's own headers, in one JSON object of texts: a header each costs the broker
+/// and the client a quarter of their rate (`docs/decisions/0007-headers-travel-together.md`).
+const PACKED: &str = "gatehouse-headers";
+/// Longer values (the history of attempts) keep a header of their own.
+const MAX_PACKED_VALUE: usize = 1024;
 /// On parcels from the dead and the unroutable queue: the queue that it was meant for.
 pub(super) const QUEUE: &str = "gatehouse-queue";
 /// Why the broker itself moved it to the dead queue: `delivery_limit`, `expired`, `rejected`, `maxlen`.
@@ -50,8 +55,12 @@ pub(super) fn properties(
         return Err(format!("its headers have {size} bytes, and at most {MAX_HEADERS} fit"));
     }
     let mut table = BTreeMap::new();
+    if let Some(text) = pack(&headers) {
+        table.insert(ShortString::from(PACKED), AMQPValue::LongString(text.into()));
+    }
+    let packed = !table.is_empty();
     for (name, value) in headers {
-        if is_brokers(&name) {
+        if is_brokers(&name) || (packed && goes_together(&name, &value)) {
             continue;
         }
         let name = ShortString::try_new(name).map_err(|e| format!("a header's name is too long: {e}"))?;
@@ -81,6 +90,31 @@ pub(super) fn properties(
     Ok(properties)
 }
 
+/// What travels in [`PACKED`], as text; `None` where there is nothing, or where its escapes make it too long.
+fn pack(headers: &BTreeMap<String, String>) -> Option<String> {
+    let together: BTreeMap<&str, &str> = headers
+        .iter()
+        .filter(|(name, value)| goes_together(name, value))
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let text = if together.is_empty() { None } else { serde_json::to_string(&together).ok() };
+    text.filter(|text| text.len() <= MAX_HEADERS)
+}
+
+fn goes_together(name: &str, value: &str) -> bool {
+    (name.starts_with("cloudEvents:") || name.starts_with("gatehouse-"))
+        && name != PACKED
+        && value.len() <= MAX_PACKED_VALUE
+}
+
+/// The headers in [`PACKED`]; `None` where it is none of ours.
+fn unpack(value: &AMQPValue) -> Option<BTreeMap<String, String>> {
+    match value {
+        AMQPValue::LongString(text) => serde_json::from_slice(text.as_bytes()).ok(),
+        _ => None,
+    }
+}
+
 /// What the broker reads or writes itself. On a publish it would be obeyed or believed (`CC` sends a second copy; 3.10
 /// counts deaths from what a client sent), so it is never sent; and it is evidence, not content, so it is not given on.
 fn is_brokers(name: &str) -> bool {
@@ -106,12 +140,16 @@ pub(super) enum Origin {
 pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> Parcel {
     let properties = &delivery.properties;
     let text = |value: &Option<ShortString>| value.as_ref().map(|v| v.as_str().to_owned()).unwrap_or_default();
-    let mut headers = BTreeMap::new();
+    let ours = properties.app_id().as_ref().is_some_and(|app| app.as_str() == APP);
+    let packed = properties.headers().as_ref().filter(|_| ours).and_then(|table| table.inner().get(PACKED));
+    let packed = packed.and_then(unpack);
+    let was_packed = packed.is_some();
+    let mut headers = packed.unwrap_or_default();
     let mut unreadable = Vec::new();
     let mut elsewhere = origin == Origin::Elsewhere;
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
-            if !is_brokers(name.as_str()) {
+            if !is_brokers(name.as_str()) && !(was_packed && name.as_str() == PACKED) {
                 let (value, readable) = value_text(value);
                 if !readable {
                     unreadable.push(name.as_str().to_owned());
@@ -123,7 +161,7 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> 
             elsewhere |= note_death(table, names, &mut headers);
         }
     }
-    if text(properties.app_id()) != APP {
+    if !ours {
         note_foreign(properties, &mut headers);
     }
     if !unreadable.is_empty() {
@@ -229,6 +267,44 @@ mod tests {
         assert_eq!(parcel.body.as_ref(), b"body");
         assert_eq!(parcel.headers.len(), 2);
         assert_eq!(parcel.header("键"), Some("值"));
+    }
+
+    #[test]
+    fn attributes_travel_together_and_long_ones_alone() {
+        let long = "x".repeat(MAX_PACKED_VALUE + 1);
+        let all = [
+            ("cloudEvents:id", "so-1"),
+            ("cloudEvents:key", "\"客户\"\u{1}"),
+            ("gatehouse-attempts", long.as_str()),
+            ("gatehouse-route", "r"),
+            ("traceparent", "00-1-2-01"),
+        ];
+        let properties = sent(&all).expect("fits");
+        let names: Vec<String> =
+            properties.headers().clone().expect("some").inner().keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["gatehouse-attempts", PACKED, "traceparent"]);
+        let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
+        assert_eq!(parcel.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_message_with_a_header_each_is_read_too() {
+        let mut table = FieldTable::default();
+        table.insert("cloudEvents:id".into(), AMQPValue::LongString("so-1".into()));
+        let properties = BasicProperties::default().with_app_id(APP.into()).with_headers(table);
+        let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
+        assert_eq!(parcel.header("cloudEvents:id"), Some("so-1"));
+    }
+
+    #[test]
+    fn escapes_that_would_not_fit_together_go_alone() {
+        let value = "\u{1}".repeat(1000);
+        let names: Vec<String> = (0..20).map(|n| format!("gatehouse-{n:02}")).collect();
+        let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+        let properties = sent(&all).expect("fits");
+        let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
+        assert_eq!(parcel.headers.len(), 20);
+        assert!(parcel.headers.values().all(|found| *found == value));
     }
 
     #[test]

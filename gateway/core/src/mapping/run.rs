@@ -21,7 +21,7 @@ pub(super) fn apply(rows: &[Row], source: &Value, extra: &Scope<'_>) -> Result<V
     let mut target = Value::Map(Map::with_capacity(rows.len()));
     let mut violations = Vec::new();
     for row in rows {
-        let mut walk = Walk { row, root: source, extra, at: String::new(), violations: &mut violations };
+        let mut walk = Walk { row, root: source, extra, lists: Vec::new(), tail: &[], violations: &mut violations };
         match &row.from {
             Some(from) => walk.row(from, source, &row.to, &mut target),
             None => walk.computed(&row.to, &mut target),
@@ -40,7 +40,8 @@ pub(super) fn examples(row: &Row) -> Vec<ExampleResult> {
         let mut violations = Vec::new();
         let root = Value::map();
         let extra = Scope::new();
-        let mut walk = Walk { row, root: &root, extra: &extra, at: String::new(), violations: &mut violations };
+        let mut walk =
+            Walk { row, root: &root, extra: &extra, lists: Vec::new(), tail: &[], violations: &mut violations };
         let outcome = walk.leaf(Some(&source));
         let failure = match (outcome, violations.first()) {
             (_, Some(violation)) => Some(violation.message.clone()),
@@ -62,14 +63,16 @@ struct Walk<'a> {
     row: &'a Row,
     root: &'a Value,
     extra: &'a Scope<'a>,
-    /// Where in the source it is, for errors; written only inside lists.
-    at: String,
+    /// The lists in the source that it is inside of, each with the element's number; for errors.
+    lists: Vec<(&'a [Step], usize)>,
+    /// From there to the value at hand; for errors.
+    tail: &'a [Step],
     violations: &'a mut Vec<Violation>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Follows both paths side by side: each `[]` of the source walks along a `[]` of the target.
-    fn row(&mut self, from: &[Step], source: &Value, to: &[Step], target: &mut Value) {
+    fn row(&mut self, from: &'a [Step], source: &Value, to: &[Step], target: &mut Value) {
         let Some(split) = from.iter().position(|step| *step == Step::Each) else {
             return self.spread(find(from, source), from, to, target);
         };
@@ -77,7 +80,9 @@ impl Walk<'_> {
         let list = match find(&from[..split], source) {
             None | Some(Value::Null) => {
                 if self.row.required {
-                    self.fail(&from[..split], None, "is required, but absent");
+                    self.tail = &from[..split];
+                    self.violate(format!("{} is required, but absent", self.row.label));
+                    self.tail = &[];
                 }
                 return;
             }
@@ -89,27 +94,23 @@ impl Walk<'_> {
             *slot = Value::List(Vec::with_capacity(list.len()));
         }
         let Value::List(elements) = slot else { return };
-        let before = self.at.len();
         for (index, item) in list.iter().enumerate().take(MAX_ELEMENTS) {
             if elements.len() <= index {
                 elements.push(Value::Null);
             }
-            self.enter(&from[..split], index);
+            self.lists.push((&from[..split], index));
             self.row(&from[split + 1..], item, &to[into + 1..], &mut elements[index]);
-            self.at.truncate(before);
+            self.lists.pop();
         }
     }
 
     /// The source has no more lists; a target that has writes the same into each element that is there.
-    fn spread(&mut self, found: Option<&Value>, from: &[Step], to: &[Step], target: &mut Value) {
-        let before = self.at.len();
-        if !self.at.is_empty() || !from.is_empty() {
-            self.describe(from);
-        }
+    fn spread(&mut self, found: Option<&Value>, from: &'a [Step], to: &[Step], target: &mut Value) {
+        self.tail = from;
         if let Some(value) = self.leaf(found) {
             self.write(to, target, value);
         }
-        self.at.truncate(before);
+        self.tail = &[];
     }
 
     /// A row without `from`: an expression over the whole source, or a constant.
@@ -274,10 +275,11 @@ impl Walk<'_> {
                         return None;
                     }
                     let map = target.as_map_mut()?;
-                    if !map.contains_key(name) {
-                        map.insert(name.clone(), Value::Null);
-                    }
-                    target = map.get_mut(name)?;
+                    let index = match map.get_index_of(name) {
+                        Some(index) => index,
+                        None => map.insert_full(name.clone(), Value::Null).0,
+                    };
+                    target = map.get_index_mut(index)?.1;
                 }
                 Step::Index(index) => {
                     if *target == Value::Null {
@@ -299,13 +301,6 @@ impl Walk<'_> {
         Some(target)
     }
 
-    fn fail(&mut self, from: &[Step], _value: Option<&Value>, reason: &str) {
-        let before = self.at.len();
-        self.describe(from);
-        self.violate(format!("{} {reason}", self.row.label));
-        self.at.truncate(before);
-    }
-
     fn reject(&mut self, value: &Value, reason: &str) {
         let shown = if self.row.sensitive { "***".to_owned() } else { shown(value) };
         self.violate(format!("{}: {shown} {reason}", self.row.label));
@@ -313,26 +308,33 @@ impl Walk<'_> {
 
     fn violate(&mut self, message: String) {
         if self.violations.len() < MAX_VIOLATIONS {
-            self.violations.push(Violation { pointer: self.at.clone(), message });
+            self.violations.push(Violation { pointer: self.place(), message });
         }
     }
 
-    /// Into element `index` of the list at `from`.
-    fn enter(&mut self, from: &[Step], index: usize) {
-        use std::fmt::Write;
-        self.describe(from);
-        let _ = write!(self.at, "[{index}]");
+    /// Where in the source it is: `items[2].code`.
+    fn place(&self) -> String {
+        let mut place = String::new();
+        for (list, index) in &self.lists {
+            describe(list, &mut place);
+            place.push_str(&format!("[{index}]"));
+        }
+        describe(self.tail, &mut place);
+        place
     }
+}
 
-    fn describe(&mut self, from: &[Step]) {
-        use std::fmt::Write;
-        for step in from {
-            let _ = match step {
-                Step::Name(name) if self.at.is_empty() => write!(self.at, "{name}"),
-                Step::Name(name) => write!(self.at, ".{name}"),
-                Step::Each => write!(self.at, "[]"),
-                Step::Index(index) => write!(self.at, "[{index}]"),
-            };
+fn describe(steps: &[Step], place: &mut String) {
+    for step in steps {
+        match step {
+            Step::Name(name) => {
+                if !place.is_empty() {
+                    place.push('.');
+                }
+                place.push_str(name);
+            }
+            Step::Each => place.push_str("[]"),
+            Step::Index(index) => place.push_str(&format!("[{index}]")),
         }
     }
 }
