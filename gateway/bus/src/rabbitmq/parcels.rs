@@ -149,7 +149,8 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> 
     let mut elsewhere = origin == Origin::Elsewhere;
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
-            if !is_brokers(name.as_str()) && !(was_packed && name.as_str() == PACKED) {
+            let unpacked = was_packed && name.as_str() == PACKED;
+            if !unpacked && !is_brokers(name.as_str()) {
                 let (value, readable) = value_text(value);
                 if !readable {
                     unreadable.push(name.as_str().to_owned());
