@@ -8,3 +8,5 @@ mod order;
 mod request;
 mod restart;
 mod soap;
+mod traces;
+mod wire;

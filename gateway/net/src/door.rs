@@ -299,15 +299,25 @@ impl Door {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
         let door = self.clone();
+        let begun = CancellationToken::new();
+        let first = begun.clone();
         let service = service_fn(move |request| {
+            first.cancel();
             let door = door.clone();
             async move { Ok::<_, std::convert::Infallible>(door.answer(request, peer).await) }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        // While hyper-util finds out whether this is HTTP/1 or HTTP/2, no timer of hyper's runs.
+        let silent = async {
+            if tokio::time::timeout(self.config.header_timeout, begun.cancelled()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
         // An error here is the peer's: it went away, or sent what is no HTTP and has been told so.
         tokio::select! {
             _ = connection.as_mut() => {}
+            () = silent => {}
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;

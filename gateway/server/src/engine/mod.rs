@@ -4,6 +4,7 @@
 //! It holds no state of its own: what must survive is on the bus or in the store.
 
 pub mod circuit;
+mod courier;
 mod crash;
 pub mod delivery;
 pub mod headers;

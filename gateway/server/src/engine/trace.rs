@@ -8,9 +8,11 @@ use opentelemetry::trace::{
     TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+
+use super::courier::Courier;
 
 /// Which side of a hop a span tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,11 @@ impl Tracer {
     pub fn new(telemetry: &Telemetry, instance: &str) -> anyhow::Result<Self> {
         let Some(base) = &telemetry.otlp else { return Ok(Self(None)) };
         let endpoint = format!("{}/v1/traces", base.trim_end_matches('/'));
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint).build()?;
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_http_client(Courier::new(base).map_err(|fault| anyhow::anyhow!("telemetry.otlp: {fault}"))?)
+            .with_endpoint(endpoint)
+            .build()?;
         let share = f64::from(telemetry.sample_percent) / 100.0;
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
