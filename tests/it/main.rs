@@ -7,6 +7,7 @@
     reason = "in a test a panic is the report, and a skip is said loudly"
 )]
 
+mod amqps;
 mod broker;
 mod chaos;
 mod cli;
