@@ -12,6 +12,7 @@ mod broker;
 mod chaos;
 mod cli;
 mod conformance;
+mod databases;
 mod flow;
 mod harness;
 mod rabbitmq;
