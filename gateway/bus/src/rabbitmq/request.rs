@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::BasicReturnMessage;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, ExchangeKind};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -167,7 +170,6 @@ async fn listen(link: &Link, names: &Names, address: &watch::Sender<Option<Short
                 waiting.give_up();
             }
             Ok(Err(error)) => {
-                // The reply exchange may not be declared yet.
                 tracing::debug!(%error, "no reply queue yet");
                 failures = failures.saturating_add(1);
             }
@@ -183,6 +185,9 @@ async fn open(
     queue: &ShortString,
 ) -> lapin::Result<(Channel, lapin::Consumer)> {
     let channel = connection.create_channel().await?;
+    // As the topology does: on a new broker this may come first.
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(names.reply(), ExchangeKind::Direct, options, FieldTable::default()).await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.clone(), options, FieldTable::default()).await?;
     channel
