@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::problem::Problem;
-use crate::{body, path, tls};
+use crate::{body, head, path, tls};
 
 /// How the door is made.
 #[derive(Clone, Debug)]
@@ -345,7 +345,8 @@ impl Door {
 
     async fn dispatch(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> Response {
         let (parts, body) = request.into_parts();
-        let path = match path::normalise(parts.uri.path()) {
+        let judged = head::judge(parts.version, &parts.headers);
+        let path = match judged.and_then(|()| path::normalise(parts.uri.path())) {
             Ok(path) => path,
             Err(fault) => return Problem::from(&fault).response(),
         };

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod body;
 pub mod client;
 pub mod door;
+mod head;
 pub mod path;
 pub mod problem;
 mod tls;

@@ -60,6 +60,19 @@ async fn what_is_no_http_is_refused_and_the_connection_closed() {
         ("a chunk size that is none", format!("{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n{body}")),
         ("101 headers", format!("{head}{many}Content-Length: {length}\r\n\r\n{body}")),
         ("a head without an end", format!("{head}X-Long: {}\r\n\r\n{body}", "v".repeat(100_000))),
+        (
+            "a chunk extension without an end",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x};{}\r\n{body}\r\n0\r\n\r\n", "e".repeat(65_536)),
+        ),
+        (
+            "a transfer coding on HTTP/1.0",
+            format!(
+                "{}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n",
+                head.replace("HTTP/1.1", "HTTP/1.0")
+            ),
+        ),
+        ("two hosts", format!("{head}Host: other\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")),
+        ("twins", format!("{head}x_api_key: other\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")),
         ("no HTTP at all", "\u{16}\u{3}\u{1}hello\r\n\r\n".to_owned()),
     ];
     for (what, request) in cases {
@@ -75,6 +88,34 @@ async fn what_is_no_http_is_refused_and_the_connection_closed() {
     let numbers: Vec<_> =
         crm.took().iter().map(|got| got.json()["orderNo"].as_str().unwrap_or("").to_owned()).collect();
     assert_eq!(numbers, ["GOOD"]);
+}
+
+/// RFC 9112 §2.2 lets a recipient take a bare line feed for a line's end, and hyper does: one request, one message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_line_feed_ends_a_line_and_nothing_else() {
+    let (_place, crm, running) = start().await;
+    let (head, body) =
+        sound("BARE").split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned())).expect("a head");
+    let bare = format!("{}\n\n{body}", head.replace("\r\n", "\n"));
+    let answer = raw(&running, bare.as_bytes()).await.expect("closed");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    running.drained().await;
+    assert_eq!(crm.took().len(), answer.matches(" 202 ").count(), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_declared_method_is_served() {
+    let (_place, crm, running) = start().await;
+    for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
+        let request =
+            sound("METHOD").replacen("POST", method, 1).replacen("\r\n", "\r\nX-HTTP-Method-Override: POST\r\n", 1);
+        let answer = raw(&running, request.as_bytes()).await.expect("closed");
+        assert!(answer.starts_with("HTTP/1.1 405"), "{method}: {answer}");
+        assert!(answer.to_lowercase().contains("\r\nallow: post"), "{method}: {answer}");
+    }
+    running.order("GOOD", "c").await;
+    running.drained().await;
+    assert_eq!(crm.took().len(), 1, "{:?}", crm.took());
 }
 
 /// RFC 9112 §6.1: where both are there the transfer coding wins, and the connection is closed after the answer.
