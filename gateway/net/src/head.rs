@@ -9,7 +9,7 @@ use http::{HeaderMap, Version};
 /// # Errors
 /// `Malformed`: HTTP/1.1 without exactly one `Host` (RFC 9112 §3.2), or a header that comes with `_` and with `-`
 /// (`x_id` and `x-id`: a CGI-like peer takes them for the same).
-pub fn judge(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
+pub(crate) fn judge(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
     let hosts = headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(Fault::new(Code::Malformed, format!("a request names one `Host`; this one names {hosts}")));
