@@ -11,6 +11,8 @@ mod inbound;
 mod media;
 mod outbound;
 mod template;
+mod wsdl;
+mod xsd;
 
 use std::sync::Arc;
 

@@ -17,11 +17,17 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use tree::decode;
+pub use tree::{decode, text_of};
 pub use write::{NotXml, WriteOptions};
 
 /// The namespace of `xsi:nil` and `xsi:type` (XML Schema Part 1 §2.6).
 pub const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
+
+/// The namespace of `arrayType` (SOAP 1.1 §5.4.2).
+pub const SOAP_ENC: &str = "http://schemas.xmlsoap.org/soap/encoding/";
+
+/// The namespace of `itemType` (SOAP 1.2 part 2 §3.1.4).
+pub const SOAP12_ENC: &str = "http://www.w3.org/2003/05/soap-encoding";
 
 /// The namespace that the prefix `xml` always has (Namespaces in XML 1.0 §3).
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
@@ -40,7 +46,8 @@ pub struct QName {
 pub struct Attribute {
     /// Its expanded name.
     pub name: QName,
-    /// Its normalised value.
+    /// Its normalised value. Where the value is a qualified name (`xsi:type`, and `arrayType` and `itemType` of the SOAP
+    /// encodings), it stands here in James Clark's notation, `{namespace}local`, because prefixes are not kept.
     pub value: String,
 }
 
@@ -85,6 +92,16 @@ impl std::fmt::Display for QName {
             Some(namespace) => write!(f, "{{{namespace}}}{}", self.local),
             None => f.write_str(&self.local),
         }
+    }
+}
+
+/// Whether an attribute's value is a qualified name.
+fn holds_qname(name: &QName) -> bool {
+    match name.namespace.as_deref() {
+        Some(XSI) => &*name.local == "type",
+        Some(SOAP_ENC) => &*name.local == "arrayType",
+        Some(SOAP12_ENC) => &*name.local == "itemType",
+        _ => false,
     }
 }
 

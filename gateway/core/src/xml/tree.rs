@@ -33,15 +33,18 @@ pub fn decode(bytes: &[u8], charset: Option<&str>, limits: &BodyLimits) -> Resul
     if bytes.len() > limits.bytes {
         return Err(over(bytes.len()));
     }
-    let text = to_text(bytes, charset)?;
+    let text = text_of(bytes, charset)?;
     if text.len() > limits.bytes {
         return Err(over(text.len()));
     }
     Builder::new(&text, limits).build().map_err(|bad| bad.in_text(&text))
 }
 
-/// The text of a document by transport, mark and declaration.
-fn to_text<'a>(bytes: &'a [u8], transport: Option<&str>) -> Result<Cow<'a, str>, DecodeError> {
+/// The text of a document by transport, mark and declaration, as [`decode`] finds it; nothing else is judged.
+///
+/// # Errors
+/// Bytes that are not of their charset, and a charset that two places say differently.
+pub fn text_of<'a>(bytes: &'a [u8], transport: Option<&str>) -> Result<Cow<'a, str>, DecodeError> {
     let marked = Encoding::for_bom(bytes).is_some();
     let label = match (transport, bytes) {
         (Some(label), _) => Some(label),
@@ -229,13 +232,27 @@ impl<'a> Builder<'a> {
             if twice(&mut seen, &expanded, &attributes) {
                 return Err(Bad::new(name.at, format!("the attribute `{}` comes twice on one element", name.whole)));
             }
-            let value = gate::attribute_value(raw, *at)?;
+            let value = match super::holds_qname(&expanded) {
+                false => gate::attribute_value(raw, *at)?,
+                true => self.expanded_value(&gate::attribute_value(raw, *at)?),
+            };
             if value.len() > self.limits.text {
                 return Err(Bad::over(*at, format!("an attribute's value of more than {} bytes", self.limits.text)));
             }
             attributes.push(Attribute { name: expanded, value });
         }
         Ok(attributes)
+    }
+
+    /// A value that is a qualified name, in James Clark's notation: its prefix means nothing outside of this document. One that
+    /// is bound to nothing stays as it is.
+    fn expanded_value(&self, value: &str) -> String {
+        let value = value.trim();
+        let (prefix, local) = value.split_once(':').unwrap_or(("", value));
+        match self.bindings.get(prefix).and_then(|stack| stack.last()) {
+            Some(Some(namespace)) => format!("{{{namespace}}}{local}"),
+            _ => value.to_owned(),
+        }
     }
 
     /// The expanded name. Unprefixed attributes are in no namespace (Namespaces §6.2).

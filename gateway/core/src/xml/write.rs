@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Element, Node, QName, XML, XSI, names};
+use super::{Attribute, Element, Node, QName, XML, XSI, names};
 use crate::charset;
 
 /// How a document is written.
@@ -110,7 +110,8 @@ impl<'a> Writer<'a> {
         let prefix = self.prefix_of(&element.name, true);
         let mut attributes = Vec::with_capacity(element.attributes.len());
         for attribute in &element.attributes {
-            attributes.push((self.prefix_of(&attribute.name, false), attribute));
+            let name = self.prefix_of(&attribute.name, false);
+            attributes.push((name, self.attribute_text(attribute)));
         }
 
         self.out.push('<');
@@ -124,10 +125,10 @@ impl<'a> Writer<'a> {
             }
             self.quoted(namespace.unwrap_or_default());
         }
-        for (prefix, attribute) in attributes {
+        for ((prefix, value), attribute) in attributes.into_iter().zip(&element.attributes) {
             self.out.push(' ');
             self.name(&prefix, &attribute.name.local);
-            self.quoted(&attribute.value);
+            self.quoted(&value);
         }
         if element.children.is_empty() {
             self.out.push_str("/>");
@@ -156,6 +157,16 @@ impl<'a> Writer<'a> {
         self.scope.truncate(outer);
     }
 
+    /// The text of an attribute: `{namespace}local` becomes a qualified name again where the attribute holds one.
+    fn attribute_text(&mut self, attribute: &'a Attribute) -> Cow<'a, str> {
+        let clark = super::holds_qname(&attribute.name).then(|| attribute.value.strip_prefix('{')).flatten();
+        let Some((namespace, local)) = clark.and_then(|rest| rest.split_once('}')) else {
+            return Cow::Borrowed(&attribute.value);
+        };
+        let prefix = self.prefix_for(namespace, false);
+        Cow::Owned(format!("{prefix}:{local}"))
+    }
+
     /// The prefix under which a name's namespace is in scope, brought into scope if it is not.
     fn prefix_of(&mut self, name: &'a QName, element: bool) -> Cow<'a, str> {
         let bound = |scope: &[(Cow<'a, str>, Option<&'a str>)], asked: &str| {
@@ -166,6 +177,14 @@ impl<'a> Writer<'a> {
                 self.scope.push((Cow::Borrowed(""), None));
             }
             return Cow::Borrowed("");
+        };
+        self.prefix_for(namespace, element)
+    }
+
+    /// The prefix of a namespace, brought into scope if it is not; never the empty one unless `element`.
+    fn prefix_for(&mut self, namespace: &'a str, element: bool) -> Cow<'a, str> {
+        let bound = |scope: &[(Cow<'a, str>, Option<&'a str>)], asked: &str| {
+            scope.iter().rfind(|(prefix, _)| prefix == asked).map(|(_, namespace)| *namespace)
         };
         let known = self.scope.iter().enumerate().rev().find(|(index, (prefix, uri))| {
             // An unprefixed attribute is in no namespace; and a prefix may have been bound again further in.
