@@ -11,6 +11,7 @@ mod inbound;
 mod media;
 mod outbound;
 mod template;
+mod typed;
 mod wsdl;
 mod xsd;
 

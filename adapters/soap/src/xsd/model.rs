@@ -180,6 +180,18 @@ impl Schemas {
         self.global_types.get(name).copied().or_else(|| builtin_type(name))
     }
 
+    /// The global types of this local name, and the built-in one.
+    pub(crate) fn types_called(&self, local: &str) -> impl Iterator<Item = TypeId> {
+        let global = self.global_types.iter().filter(move |(name, _)| &*name.local == local).map(|(_, id)| *id);
+        let built_in = builtin_type(&QName::new(Some(builtin::XSD), local));
+        global.chain(built_in)
+    }
+
+    /// The members of the substitution group of an element.
+    pub(crate) fn members(&self, head: &QName) -> &[ElementId] {
+        self.substitutes.get(head).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether a type is another or derives from it.
     pub(crate) fn derives(&self, from: TypeId, base: TypeId) -> bool {
         let mut at = Some(from);
