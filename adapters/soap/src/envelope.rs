@@ -3,6 +3,8 @@
 
 use gatehouse_core::xml::{Element, NotXml, WriteOptions};
 
+use crate::typed;
+
 /// The namespace of Gatehouse's own header blocks and fault details.
 pub(crate) const GATEHOUSE: &str = "urn:gatehouse";
 
@@ -54,6 +56,8 @@ pub(crate) struct Envelope {
     pub(crate) headers: Vec<Element>,
     /// What is in the body.
     pub(crate) body: Vec<Element>,
+    /// Whether the sender says that values are written as SOAP 1.1 §5 has it, so that references are meant.
+    pub(crate) encoded: bool,
 }
 
 /// Why a document is no envelope.
@@ -66,6 +70,17 @@ pub(crate) enum NotEnvelope {
 }
 
 impl Envelope {
+    /// Puts values that are told once and referred to where they are meant.
+    ///
+    /// # Errors
+    /// A reference to nothing or to itself, or more than can be unfolded.
+    pub(crate) fn unfold(&mut self) -> Result<(), String> {
+        if self.encoded {
+            self.body = typed::inline(std::mem::take(&mut self.body))?;
+        }
+        Ok(())
+    }
+
     /// Takes a document apart (SOAP 1.1 §4, SOAP 1.2 part 1 §5).
     pub(crate) fn take(root: Element) -> Result<Self, NotEnvelope> {
         let namespace = root.name.namespace.as_deref().unwrap_or_default().to_owned();
@@ -78,6 +93,13 @@ impl Envelope {
         if !root.text().trim().is_empty() {
             return wrong("text stands directly in the envelope".to_owned());
         }
+        let says = |element: &Element| {
+            let style = element.attribute(Some(version.namespace()), "encodingStyle");
+            style.is_some_and(|style| {
+                style.contains("soap") && style.contains("/encoding") || style.ends_with("soap-encoding")
+            })
+        };
+        let root_says = says(&root);
         let mut parts = elements(root).into_iter().peekable();
         let is = |part: &Element, local: &str| part.name.is(Some(version.namespace()), local);
         let headers = match parts.next_if(|part| is(part, "Header")) {
@@ -99,7 +121,8 @@ impl Envelope {
         if !body.text().trim().is_empty() {
             return wrong("text stands directly in the body of the envelope".to_owned());
         }
-        Ok(Self { version, headers, body: elements(body) })
+        let encoded = root_says || says(&body) || body.elements().any(says);
+        Ok(Self { version, headers, body: elements(body), encoded })
     }
 }
 
@@ -116,7 +139,7 @@ fn elements(parent: Element) -> Vec<Element> {
 pub(crate) fn write(
     version: Version,
     headers: Vec<Element>,
-    body: Element,
+    body: impl IntoIterator<Item = Element>,
     namespace: Option<&str>,
     charset: &str,
 ) -> Result<Vec<u8>, NotXml> {
@@ -125,7 +148,7 @@ pub(crate) fn write(
     if !headers.is_empty() {
         envelope = envelope.with_child(headers.into_iter().fold(part("Header"), Element::with_child));
     }
-    envelope = envelope.with_child(part("Body").with_child(body));
+    envelope = envelope.with_child(body.into_iter().fold(part("Body"), Element::with_child));
     let mut prefixes = vec![("soap", version.namespace())];
     if let Some(namespace) = namespace.filter(|namespace| *namespace != version.namespace()) {
         prefixes.push(("m", namespace));
@@ -188,7 +211,7 @@ mod tests {
     fn what_is_written_comes_apart_again() {
         let body = Element::new(Some("urn:o"), "Op").with_child(Element::new(None, "a").with_text("<订单>"));
         let header = Element::new(Some(GATEHOUSE), "DeliveryId").with_text("7");
-        let bytes = write(Version::V12, vec![header.clone()], body.clone(), Some("urn:o"), "UTF-8").unwrap();
+        let bytes = write(Version::V12, vec![header.clone()], [body.clone()], Some("urn:o"), "UTF-8").unwrap();
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("<m:Op><a>&lt;订单&gt;</a></m:Op>"), "{text}");
         let taken = take(&text).unwrap();

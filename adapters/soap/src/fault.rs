@@ -242,7 +242,7 @@ mod tests {
             .violations(vec![Violation { pointer: "/a\"b".to_owned(), message: "<bad>".to_owned() }]);
         for (version, code) in [(Version::V11, "Client"), (Version::V12, "Sender")] {
             let element = element(version, kind_of(fault.code), &fault);
-            let bytes = envelope::write(version, Vec::new(), element, None, "UTF-8").unwrap();
+            let bytes = envelope::write(version, Vec::new(), [element], None, "UTF-8").unwrap();
             let root = xml::decode(&bytes, None, &BodyLimits::default()).unwrap();
             let taken = Envelope::take(root).unwrap();
             let read = PeerFault::read(&taken.body[0]).unwrap();

@@ -17,7 +17,7 @@ use gatehouse_net::auth::Accept;
 use gatehouse_net::door::{Door, Request, Response, Service};
 use gatehouse_net::problem::{Problem, rate_headers, status};
 use gatehouse_net::trace::traceparent;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::RwLock;
 
@@ -25,6 +25,7 @@ use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
 use crate::fault::{self, Kind};
 use crate::file::{Listener, Listeners};
 use crate::media::Media;
+use crate::wsdl::Wsdl;
 
 /// How long requests under way may take to finish when the system stops listening.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -35,13 +36,15 @@ const MAX_ID: usize = 255;
 /// A system that is ready to listen.
 pub(crate) struct Listening {
     door: Arc<Door>,
+    wsdl: Option<Arc<Wsdl>>,
     accept: Accept,
     by_path: Vec<(String, Vec<Arc<Listener>>)>,
 }
 
 impl Listening {
     pub(crate) fn new(door: Arc<Door>, listeners: &Listeners, secrets: &dyn Secrets) -> Result<Self, Fault> {
-        Ok(Self { door, accept: listeners.accept.open(secrets)?, by_path: listeners.by_path.clone() })
+        let (accept, wsdl) = (listeners.accept.open(secrets)?, listeners.wsdl.clone());
+        Ok(Self { door, wsdl, accept, by_path: listeners.by_path.clone() })
     }
 }
 
@@ -54,6 +57,8 @@ impl Inbound for Listening {
         for (path, listeners) in self.by_path {
             let port = Port {
                 path: path.clone(),
+                wsdl: self.wsdl.clone(),
+                scheme: if self.door.is_tls() { "https" } else { "http" },
                 listeners,
                 accept: self.accept.clone(),
                 intake: intake.clone(),
@@ -71,6 +76,9 @@ impl Inbound for Listening {
 /// The operations on one path.
 struct Port {
     path: String,
+    /// What is told to who asks for `?wsdl`.
+    wsdl: Option<Arc<Wsdl>>,
+    scheme: &'static str,
     listeners: Vec<Arc<Listener>>,
     accept: Accept,
     intake: Arc<dyn Intake>,
@@ -81,6 +89,9 @@ struct Port {
 impl Service for Port {
     async fn call(&self, request: Request) -> Response {
         let _busy = self.busy.read().await;
+        if let Some(described) = self.describe(&request) {
+            return described;
+        }
         match self.answer(request).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
@@ -102,16 +113,24 @@ impl Port {
         let max = self.listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
         let (head, bytes) = request.split(max).await.map_err(refuse)?;
 
-        let envelope = open(&bytes, &media, version, max)?;
+        let mut envelope = open(&bytes, &media, version, max)?;
         let version = envelope.version;
         let refuse = |fault: Fault| Refusal::new(version, fault);
+        envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
         let (listener, operation) = self.dispatch(&envelope)?;
         check_action(&self.listeners, listener, action.as_deref()).map_err(refuse)?;
         if bytes.len() > listener.max_body {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
         }
-        let body = operation.to_value();
+        let body = match &listener.contract {
+            Some(contract) => contract.read_request(&envelope).map_err(|violations| {
+                let name = &contract.operation.name;
+                let text = format!("the request does not fit `{name}` of the WSDL");
+                refuse(Fault::new(Code::Invalid, text).violations(violations))
+            })?,
+            None => operation.to_value(),
+        };
         let id = message_id(listener, &envelope, &body).map_err(refuse)?;
         let admission = match admission.take() {
             Some(admission) => admission,
@@ -131,6 +150,17 @@ impl Port {
             refuse(fault)
         })?;
         Ok(acknowledge(version, listener, &body, &receipt, &told))
+    }
+
+    /// The WSDL, where it is asked for by somebody who may come in.
+    fn describe(&self, request: &Request) -> Option<Response> {
+        let query = request.query.as_deref().filter(|_| request.method == Method::GET)?;
+        if request.path.trim_end_matches('/') != self.path || self.accept.verify(&request.headers).is_err() {
+            return None;
+        }
+        let host = request.headers.get(HOST)?.to_str().ok()?;
+        let text = self.wsdl.as_ref()?.document(query, &format!("{}://{host}{}", self.scheme, self.path))?;
+        Some(answer(StatusCode::OK, Version::V11, text.into_bytes()))
     }
 
     /// What can be judged before a byte of the body is read.
@@ -331,15 +361,20 @@ fn acknowledge(
     let namespace = listener.reply.namespace.as_deref();
     let own = |local: &str, text: &str| Element::new(Some(GATEHOUSE), local).with_text(text);
     let mut blocks = vec![own("MessageId", &receipt.message_id)];
-    let reply = reply_value(listener, body, receipt)
-        .and_then(|value| Element::from_value_in(&listener.reply, namespace, &value))
-        .unwrap_or_else(|error| {
-            // The message is taken; a fault now would bring it a second time. The caller gets the plain yes, and who
-            // looks at the wire sees what is wrong with the site.
-            blocks.push(own("ReplyError", &error));
-            Element::new(namespace, &listener.reply.local)
-        });
-    let plain = || Element::new(namespace, &listener.reply.local);
+    let plain = || vec![Element::new(namespace, &listener.reply.local)];
+    let written = |value: &Value| match &listener.contract {
+        Some(contract) => contract.write_reply(version, value).map_err(|violations| {
+            let first = violations.first().map(|one| format!("{} {}", one.pointer, one.message));
+            format!("the reply does not fit the WSDL: {}", first.unwrap_or_default())
+        }),
+        None => Element::from_value_in(&listener.reply, namespace, value).map(|element| vec![element]),
+    };
+    let reply = reply_value(listener, body, receipt).and_then(|value| written(&value)).unwrap_or_else(|error| {
+        // The message is taken; a fault now would bring it a second time. The caller gets the plain yes, and who
+        // looks at the wire sees what is wrong with the site.
+        blocks.push(own("ReplyError", &error));
+        plain()
+    });
     let bytes = envelope::write(version, blocks, reply, namespace, "UTF-8")
         .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
         .unwrap_or_default();
@@ -402,7 +437,7 @@ impl Refusal {
     fn response(&self) -> Response {
         let element = fault::element(self.version, self.kind, &self.fault);
         // The fault's texts have been made writable; nothing else can fail.
-        let bytes = envelope::write(self.version, Vec::new(), element, None, "UTF-8").unwrap_or_default();
+        let bytes = envelope::write(self.version, Vec::new(), [element], None, "UTF-8").unwrap_or_default();
         let mut response = answer(self.status(), self.version, bytes);
         let problem = Problem::from(&self.fault).response();
         for name in [RETRY_AFTER, WWW_AUTHENTICATE] {

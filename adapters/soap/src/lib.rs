@@ -4,6 +4,9 @@
 //! [`media`] are the protocol; [`template`] is what a file says of header blocks and replies. No WSDL is read, no
 //! rpc/encoded is spoken and nothing of WS-* is understood: a header block of theirs that must be understood is refused.
 
+mod bind;
+mod check;
+mod contract;
 mod envelope;
 mod fault;
 mod file;
@@ -54,7 +57,7 @@ impl Adapter for Soap {
     }
 
     fn check(&self, file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Arc<dyn System>> {
-        let checked = file::check(file, site, problems)?;
+        let checked = check::check(file, site, problems)?;
         Some(Arc::new(SoapSystem { checked, door: self.door.clone() }))
     }
 }

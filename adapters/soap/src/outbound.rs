@@ -49,8 +49,16 @@ impl Caller {
     fn request(&self, operation: &Operation, call: &Call<'_>) -> Result<Request<Bytes>, Fault> {
         let calls = &self.calls;
         let invalid = |reason: String| Fault::new(Code::Invalid, format!("the call cannot be written: {reason}"));
-        let body =
-            Element::from_value_in(&operation.element, operation.children.as_deref(), call.body).map_err(invalid)?;
+        let body = match &operation.contract {
+            Some(contract) => contract.write_request(calls.version, call.body).map_err(|violations| {
+                let name = &contract.operation.name;
+                Fault::new(Code::Invalid, format!("the call does not fit `{name}` of the WSDL")).violations(violations)
+            })?,
+            None => vec![
+                Element::from_value_in(&operation.element, operation.children.as_deref(), call.body)
+                    .map_err(invalid)?,
+            ],
+        };
         let headers = blocks(calls.version, operation, call).map_err(invalid)?;
         let namespace = operation.element.namespace.as_deref();
         let bytes = envelope::write(calls.version, headers, body, namespace, &calls.charset)
@@ -162,7 +170,7 @@ fn judge(
         return Ok(Value::Null);
     }
     let fault = match answer {
-        Answer::Body(Some(element)) => match PeerFault::read(&element) {
+        Answer::Body(ref elements) if let Some(element) = elements.first() => match PeerFault::read(element) {
             Some(fault) => {
                 let fault = from_peer(&fault, status);
                 // Always an error: a rule without `success_when` keeps the protocol's own judgement.
@@ -170,17 +178,20 @@ fn judge(
                 fault
             }
             None if status.is_success() => {
-                let reply = element.to_value();
+                let reply = match &operation.contract {
+                    Some(contract) => contract.read_reply(elements),
+                    None => element.to_value(),
+                };
                 operation.answer.judge(code, &reply, exchange, None)?;
                 return Ok(reply);
             }
             None => other_status(status, "a SOAP answer that is no fault"),
         },
-        Answer::Body(None) if status.is_success() => {
+        Answer::Body(_) if status.is_success() => {
             operation.answer.judge(code, &Value::Null, exchange, None)?;
             return Ok(Value::Null);
         }
-        Answer::Body(None) => other_status(status, "an empty SOAP body"),
+        Answer::Body(_) => other_status(status, "an empty SOAP body"),
         Answer::Empty => other_status(status, "an empty answer"),
         Answer::Other(what) => other_status(status, &what),
     };
@@ -189,8 +200,8 @@ fn judge(
 
 /// What came back.
 enum Answer {
-    /// An envelope, and the first element of its body.
-    Body(Option<Element>),
+    /// An envelope, and the elements of its body.
+    Body(Vec<Element>),
     /// Nothing at all.
     Empty,
     /// Something else, in words.
@@ -216,8 +227,12 @@ impl Answer {
                     envelope::NotEnvelope::Shape(_, reason) => format!("broken SOAP: {reason}"),
                 })
             });
-        match taken {
-            Ok(envelope) => Self::Body(envelope.body.into_iter().next()),
+        let unfolded = taken.and_then(|mut envelope| {
+            envelope.unfold().map_err(|error| format!("broken SOAP: {error}"))?;
+            Ok(envelope)
+        });
+        match unfolded {
+            Ok(envelope) => Self::Body(envelope.body),
             Err(what) => Self::Other(what),
         }
     }
@@ -225,7 +240,9 @@ impl Answer {
     /// The reason of a fault in it, to say beside a status.
     fn reason(&self) -> String {
         match self {
-            Self::Body(Some(element)) => PeerFault::read(element)
+            Self::Body(elements) => elements
+                .first()
+                .and_then(PeerFault::read)
                 .map(|fault| format!(": {}", cut(&fault.reason, MAX_REASON)))
                 .unwrap_or_default(),
             _ => String::new(),

@@ -208,6 +208,12 @@ impl Door {
         self.held.store(false, Ordering::Release);
     }
 
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Mounts a service at a path and everything below it; the longest prefix wins.
     ///
     /// # Errors

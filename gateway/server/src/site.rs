@@ -73,6 +73,10 @@ fn walk(folder: &Path, prefix: &str, levels: u8, files: &mut Files, count: &mut 
             Err(bad) if name.ends_with(".yaml") || name.ends_with(".yml") => {
                 return Err(error(&entry.path(), format!("it is not UTF-8: {}; save it as UTF-8", bad.utf8_error())));
             }
+            Err(bad) if name.ends_with(".wsdl") || name.ends_with(".xsd") => {
+                let text = gatehouse_core::xml::text_of(bad.as_bytes(), None).map(std::borrow::Cow::into_owned);
+                files.insert(path, text.map_err(|e| error(&entry.path(), e.to_string()))?);
+            }
             // A sample in another charset is data, not configuration.
             Err(_) => {}
         }

@@ -113,6 +113,7 @@ fn without_ids(element: &Element) -> Vec<gatehouse_core::xml::Attribute> {
     let of_encoding = |name: &QName| {
         (name.namespace.is_none() && matches!(&*name.local, "id" | "href"))
             || (name.namespace.as_deref() == Some(SOAP12_ENC) && matches!(&*name.local, "id" | "ref"))
+            || (name.namespace.as_deref() == Some(SOAP_ENC) && &*name.local == "root")
     };
     element.attributes.iter().filter(|attribute| !of_encoding(&attribute.name)).cloned().collect()
 }
@@ -190,7 +191,8 @@ pub(super) fn array(reading: &mut Reading<'_>, item: TypeId, dimensions: u8, ele
 fn fold(items: Vec<Value>, sizes: &[usize]) -> Value {
     match sizes {
         [_, inner @ ..] if !inner.is_empty() => {
-            let row = inner.iter().try_fold(1_usize, |total, size| total.checked_mul(*size)).unwrap_or(usize::MAX).max(1);
+            let row =
+                inner.iter().try_fold(1_usize, |total, size| total.checked_mul(*size)).unwrap_or(usize::MAX).max(1);
             let mut rows = Vec::new();
             let mut items = items.into_iter().peekable();
             while items.peek().is_some() {

@@ -45,7 +45,8 @@ impl Reading<'_> {
         }
         let default = declared.default.as_deref().filter(|_| element.children.is_empty());
         let value = self.typed(declared.ty, element, default);
-        if self.strict && declared.fixed
+        if self.strict
+            && declared.fixed
             && let (Some(fixed), Some(text)) = (&declared.default, value.to_plain_text())
             && text != **fixed
         {
@@ -84,9 +85,14 @@ impl Reading<'_> {
     fn actual(&mut self, declared: TypeId, element: &Element) -> (TypeId, Option<QName>) {
         let Some(name) = element.attribute(Some(XSI), "type").and_then(clark) else { return (declared, None) };
         match self.schemas.named_type(&name) {
+            // Every array is one of the encoding's, whatever its own type is called.
+            _ if encoded::is_array(element) && self.schemas.is_array(declared) => (declared, None),
             Some(ty) if ty == declared || self.schemas.derives(ty, declared) => (ty, Some(name)),
             Some(_) if self.strict => {
-                let text = format!("says the type `{name}`, which does not derive from `{}`", self.schemas.type_name(declared));
+                let text = format!(
+                    "says the type `{name}`, which does not derive from `{}`",
+                    self.schemas.type_name(declared)
+                );
                 self.findings.tell(text);
                 (declared, None)
             }
@@ -143,15 +149,19 @@ impl Reading<'_> {
     }
 
     fn child(&mut self, complex: &Complex, child: &Element, map: &mut Map) {
-        let by_local = || complex.fields.iter().find(|(name, _)| name.local == child.name.local).map(|(_, field)| field);
+        let by_local =
+            || complex.fields.iter().find(|(name, _)| name.local == child.name.local).map(|(_, field)| field);
         let field = complex.fields.get(&child.name).or_else(|| by_local().filter(|_| !self.strict));
         let key = child.name.local.to_string();
         let Some(field) = field.copied() else {
             if self.strict && !complex.any {
                 let near = complex.fields.keys().map(|name| &*name.local);
                 let help = match by_local() {
-                    Some(field) => format!("; its namespace is wrong: it is `{}`", self.schemas.element(field.element).name),
-                    None => gatehouse_core::diagnostics::closest(&key, near).map_or_else(String::new, |near| format!("; did you mean `{near}`?")),
+                    Some(field) => {
+                        format!("; its namespace is wrong: it is `{}`", self.schemas.element(field.element).name)
+                    }
+                    None => gatehouse_core::diagnostics::closest(&key, near)
+                        .map_or_else(String::new, |near| format!("; did you mean `{near}`?")),
                 };
                 self.findings.within(key, |findings| findings.tell(format!("is not foreseen here{help}")));
                 return;
@@ -211,7 +221,8 @@ impl Reading<'_> {
     fn attributes(&mut self, complex: &Complex, element: &Element, map: &mut Map) {
         for attribute in &element.attributes {
             let carried = |namespace: &str| {
-                ![XSI, XML, SOAP_ENC, SOAP12_ENC, Version::V11.namespace(), Version::V12.namespace()].contains(&namespace)
+                ![XSI, XML, SOAP_ENC, SOAP12_ENC, Version::V11.namespace(), Version::V12.namespace()]
+                    .contains(&namespace)
             };
             let declared = complex.attributes.iter().find(|declared| declared.name == attribute.name);
             if declared.is_none() && !attribute.name.namespace.as_deref().is_none_or(carried) {
@@ -265,9 +276,11 @@ impl Reading<'_> {
             return element.to_value();
         }
         let mut map = Map::new();
-        for attribute in element.attributes.iter().filter(|attribute| {
-            !matches!(attribute.name.namespace.as_deref(), Some(XSI | SOAP_ENC | SOAP12_ENC))
-        }) {
+        for attribute in element
+            .attributes
+            .iter()
+            .filter(|attribute| !matches!(attribute.name.namespace.as_deref(), Some(XSI | SOAP_ENC | SOAP12_ENC)))
+        {
             map.insert(format!("@{}", attribute.name.local), Value::from(attribute.value.as_str()));
         }
         for child in element.elements() {

@@ -43,12 +43,17 @@ fn read_of(schemas: &Schemas, simple: &Simple, text: &str, depth: usize) -> Resu
     let value = match &simple.variety {
         Variety::Atomic(kind) => kind.read(text).map_err(|error| with_text(text, &error, *kind))?,
         Variety::List(item) => {
-            let one = |text: &str| at_depth(schemas, *item, depth, &|schemas, ty, depth| read_of(schemas, ty, text, depth));
+            let one =
+                |text: &str| at_depth(schemas, *item, depth, &|schemas, ty, depth| read_of(schemas, ty, text, depth));
             Value::List(text.split_ascii_whitespace().map(one).collect::<Result<_, _>>()?)
         }
         Variety::Union(members) => {
-            let one = |ty: &TypeId| at_depth(schemas, *ty, depth, &|schemas, ty, depth| read_of(schemas, ty, text, depth));
-            members.iter().find_map(|ty| one(ty).ok()).ok_or_else(|| format!("`{}` fits none of its types", super::shown(text)))?
+            let one =
+                |ty: &TypeId| at_depth(schemas, *ty, depth, &|schemas, ty, depth| read_of(schemas, ty, text, depth));
+            members
+                .iter()
+                .find_map(|ty| one(ty).ok())
+                .ok_or_else(|| format!("`{}` fits none of its types", super::shown(text)))?
         }
     };
     let lexical = value.as_text().unwrap_or_else(|| text.trim_ascii());
@@ -63,14 +68,17 @@ fn write_of(schemas: &Schemas, simple: &Simple, value: &Value, depth: usize) -> 
             _ => error,
         })?,
         Variety::List(item) => {
-            let one = |value: &Value| at_depth(schemas, *item, depth, &|schemas, ty, depth| write_of(schemas, ty, value, depth));
+            let one = |value: &Value| {
+                at_depth(schemas, *item, depth, &|schemas, ty, depth| write_of(schemas, ty, value, depth))
+            };
             match value {
                 Value::List(items) => items.iter().map(one).collect::<Result<Vec<_>, _>>()?.join(" "),
                 other => one(other)?,
             }
         }
         Variety::Union(members) => {
-            let one = |ty: &TypeId| at_depth(schemas, *ty, depth, &|schemas, ty, depth| write_of(schemas, ty, value, depth));
+            let one =
+                |ty: &TypeId| at_depth(schemas, *ty, depth, &|schemas, ty, depth| write_of(schemas, ty, value, depth));
             members.iter().find_map(|ty| one(ty).ok()).ok_or("fits none of its types")?
         }
     };

@@ -130,7 +130,8 @@ impl Writing<'_> {
                 if let Value::Map(map) = value {
                     self.attributes(complex, map, element);
                     if let Some(key) = map.keys().find(|key| !key.starts_with('@') && *key != TEXT_KEY) {
-                        self.findings.within(key, |findings| findings.tell("is not foreseen here: the element holds text"));
+                        self.findings
+                            .within(key, |findings| findings.tell("is not foreseen here: the element holds text"));
                     }
                     let empty = Value::from("");
                     return self.text(*ty, map.get(TEXT_KEY).unwrap_or(&empty), element);
@@ -155,7 +156,9 @@ impl Writing<'_> {
         if let Some(text) = map.get(TEXT_KEY) {
             match text.to_plain_text().filter(|_| complex.mixed) {
                 Some(text) => element.children.push(Node::Text(text)),
-                None => self.findings.within(TEXT_KEY, |findings| findings.tell("is not foreseen here: the element holds no text")),
+                None => self
+                    .findings
+                    .within(TEXT_KEY, |findings| findings.tell("is not foreseen here: the element holds no text")),
             }
         }
         let mut left = Left { map, written: HashMap::new() };
@@ -170,7 +173,9 @@ impl Writing<'_> {
             Term::Element(id) => self.elements(*id, particle, left, element),
             Term::Sequence(inner) | Term::All(inner) => {
                 let mut done = 0;
-                while done < particle.max && (done < particle.min || inner.iter().any(|inner| self.has(inner, complex, left))) {
+                while done < particle.max
+                    && (done < particle.min || inner.iter().any(|inner| self.has(inner, complex, left)))
+                {
                     let before = element.children.len();
                     for inner in inner {
                         self.particle(complex, inner, left, element);
@@ -185,10 +190,11 @@ impl Writing<'_> {
                 let mut done = 0;
                 while done < particle.max {
                     // The branch that has most of what is there: branches may begin alike.
-                    let best = branches.iter().map(|branch| (self.weight(branch, complex, left), branch)).max_by(|a, b| {
-                        // The first of equals.
-                        a.0.cmp(&b.0).then(std::cmp::Ordering::Greater)
-                    });
+                    let best =
+                        branches.iter().map(|branch| (self.weight(branch, complex, left), branch)).max_by(|a, b| {
+                            // The first of equals.
+                            a.0.cmp(&b.0).then(std::cmp::Ordering::Greater)
+                        });
                     match best {
                         Some((weight, branch)) if weight > 0 => {
                             let before = element.children.len();
@@ -388,6 +394,24 @@ impl Writing<'_> {
 
     /// A value whose type the schema leaves open, as the mapping's own words have it.
     fn anything(&mut self, value: &Value, element: &mut Element) {
+        match value {
+            Value::List(_) if self.encoded => return self.array(ANY_TYPE, 1, value, element),
+            Value::Map(map) if self.encoded && !map.keys().any(|key| key.starts_with(['@', '#'])) => {
+                for (key, value) in map {
+                    let mut child = Element::new(None, key);
+                    self.findings.path.push(key.clone());
+                    match value {
+                        _ if !gatehouse_core::xml::is_name(key) => self.findings.tell("is no XML name"),
+                        Value::Null => child.attributes.push(xsi("nil", "true")),
+                        value => self.typed(ANY_TYPE, value, &mut child),
+                    }
+                    self.findings.path.pop();
+                    element.children.push(Node::Element(child));
+                }
+                return;
+            }
+            _ => {}
+        }
         match Element::from_value_in(&element.name, None, value) {
             Ok(written) => {
                 element.attributes.extend(written.attributes);

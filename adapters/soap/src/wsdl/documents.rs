@@ -96,12 +96,13 @@ impl Documents {
                         None => self.add(file, queue),
                     },
                     None => {
-                        let message = format!("`{location}` is not among the site's files");
+                        let message =
+                            format!("`{location}` is not among the site's files; what it defines is carried as it is");
                         let mut wanted: Vec<_> = places.iter().map(|place| format!("`{place}`")).collect();
                         wanted.dedup();
                         let help = format!("save it as {}", wanted.join(" or "));
                         let problem =
-                            Problem::error("wsdl-import", &self.files[from], import.span.clone(), message).help(help);
+                            Problem::warning("wsdl-import", &self.files[from], import.span.clone(), message).help(help);
                         problems.push(problem);
                         return;
                     }
@@ -156,7 +157,12 @@ pub(crate) fn parse(file: &SourceFile) -> Option<Document<'_>> {
 fn ill_formed(file: &SourceFile) -> Option<Problem> {
     let error = xml::decode(file.text().as_bytes(), Some("utf-8"), &LIMITS).err()?;
     let offset = error.offset;
-    Some(Problem::error("wsdl-xml", file, offset..offset, format!("this is no XML that is taken here: {}", error.reason)))
+    Some(Problem::error(
+        "wsdl-xml",
+        file,
+        offset..offset,
+        format!("this is no XML that is taken here: {}", error.reason),
+    ))
 }
 
 /// The names under which the file of a location may stand, best first: beside the file that names it; for a URL the name that
@@ -178,10 +184,13 @@ fn places(from: &str, location: &str) -> Vec<String> {
 pub(crate) fn local_name(url: &str) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
-    let ending = if query.starts_with("wsdl") || (query.is_empty() && last.ends_with(".wsdl")) { "wsdl" } else { "xsd" };
+    let ending =
+        if query.starts_with("wsdl") || (query.is_empty() && last.ends_with(".wsdl")) { "wsdl" } else { "xsd" };
     let stem = last.strip_suffix(".wsdl").or_else(|| last.strip_suffix(".xsd")).unwrap_or(last);
-    let mut name: String =
-        format!("{stem}_{query}").chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).collect();
+    let mut name: String = format!("{stem}_{query}")
+        .chars()
+        .map(|c| if c.is_alphanumeric() || c == '-' || c == '.' { c } else { '_' })
+        .collect();
     name.truncate(name.trim_end_matches('_').len());
     format!("{name}.{ending}")
 }
@@ -222,7 +231,9 @@ mod tests {
         let back = wsdl.replace("b.wsdl", "a.wsdl").replace("gone.xsd", "c.xsd");
         let find = |name: &str| match name {
             "w/b.wsdl" => Some(SourceFile::new(name, back.as_str())),
-            "w/c.xsd" => Some(SourceFile::new(name, "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><x>&e;</x>")),
+            "w/c.xsd" => {
+                Some(SourceFile::new(name, "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><x>&e;</x>"))
+            }
             _ => None,
         };
         let mut problems = Problems::new();

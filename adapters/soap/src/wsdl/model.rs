@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_core::diagnostics::SourceFile;
-
+use super::documents::Documents;
 use crate::envelope::Version;
 use crate::xsd::{ElementId, Schemas};
 
@@ -13,7 +12,7 @@ pub(crate) struct Wsdl {
     pub(crate) services: Vec<Service>,
     pub(crate) schemas: Schemas,
     /// The files it is made of, the WSDL itself first.
-    pub(crate) files: Vec<SourceFile>,
+    pub(crate) documents: Documents,
 }
 
 /// A `wsdl:service`.

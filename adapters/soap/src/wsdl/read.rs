@@ -13,8 +13,10 @@ use crate::envelope::Version;
 use crate::xsd::{ElementDecl, ElementId, Reader, Schemas, XSD, problem, qname};
 
 /// The namespaces of the SOAP bindings.
-const BINDINGS: [(&str, Version); 2] =
-    [("http://schemas.xmlsoap.org/wsdl/soap/", Version::V11), ("http://schemas.xmlsoap.org/wsdl/soap12/", Version::V12)];
+const BINDINGS: [(&str, Version); 2] = [
+    ("http://schemas.xmlsoap.org/wsdl/soap/", Version::V11),
+    ("http://schemas.xmlsoap.org/wsdl/soap12/", Version::V12),
+];
 
 /// Drafts of XML Schema that some old WSDLs are still written in.
 const DRAFTS: [&str; 2] = ["http://www.w3.org/1999/XMLSchema", "http://www.w3.org/2000/10/XMLSchema"];
@@ -32,10 +34,12 @@ pub(crate) fn read(root: SourceFile, find: Find<'_>, problems: &mut Problems) ->
             (Some(WSDL), "definitions") => {
                 definitions.add(file, root);
                 let types = root.children().filter(|node| is(*node, "types"));
-                schemas.extend(types.flat_map(|types| types.children()).filter_map(|node| match node.tag_name().name() {
-                    "schema" => Some((file, node)),
-                    _ => None,
-                }));
+                schemas.extend(types.flat_map(|types| types.children()).filter_map(
+                    |node| match node.tag_name().name() {
+                        "schema" => Some((file, node)),
+                        _ => None,
+                    },
+                ));
             }
             (Some("http://www.w3.org/ns/wsdl"), _) => {
                 let message = "this is WSDL 2.0; SOAP systems offer WSDL 1.1 too, under `?wsdl`";
@@ -66,14 +70,15 @@ pub(crate) fn read(root: SourceFile, find: Find<'_>, problems: &mut Problems) ->
         }
     }
     let services = {
-        let mut reading = Reading { documents: &documents, schemas: &mut schemas, problems: &mut found, definitions: &definitions };
+        let mut reading =
+            Reading { documents: &documents, schemas: &mut schemas, problems: &mut found, definitions: &definitions };
         definitions.services.iter().map(|(file, node)| reading.service(*file, *node)).collect()
     };
     let sound = !found.has_errors();
     problems.extend(found);
     drop(definitions);
     drop(parsed);
-    sound.then(|| Wsdl { services, schemas, files: documents.files })
+    sound.then(|| Wsdl { services, schemas, documents })
 }
 
 fn is_draft(node: Node<'_, '_>) -> bool {
@@ -143,8 +148,8 @@ impl<'a> Reading<'a, '_> {
             let name = bound_operation.attribute("name").unwrap_or_default();
             let abstract_ = matching(port_type, bound_operation);
             let Some(abstract_) = abstract_ else {
-                let message = format!("the port type has no operation `{name}`");
-                self.tell("wsdl-operation", bound, bound_operation, message);
+                let message = format!("the port type has no operation `{name}`; it is left out");
+                self.warn("wsdl-operation", bound, bound_operation, message);
                 continue;
             };
             let operation = Bound { file: bound, node: bound_operation, portfile, abstract_ };
@@ -191,7 +196,10 @@ impl<'a> Reading<'a, '_> {
         let binding = bound.node.children().find(|child| is(*child, way));
         let soap = |local: &'static str| {
             // Also within `mime:multipartRelated` / `mime:part` (WSDL 1.1 §5).
-            binding.into_iter().flat_map(|node| node.descendants()).filter(move |node| node.has_tag_name((wrapper.soap, local)))
+            binding
+                .into_iter()
+                .flat_map(|node| node.descendants())
+                .filter(move |node| node.has_tag_name((wrapper.soap, local)))
         };
         let body = soap("body").next();
         let chosen: Option<Vec<&str>> =
@@ -199,13 +207,15 @@ impl<'a> Reading<'a, '_> {
         let mut headers = Vec::new();
         let mut taken = Vec::new();
         for header in soap("header") {
-            let Some((from, message_node)) = self.named(bound.file, header, "message", |d| &d.messages) else { continue };
+            let Some((from, message_node)) = self.named(bound.file, header, "message", |d| &d.messages) else {
+                continue;
+            };
             let part = header.attribute("part").unwrap_or_default();
             if message_node == message {
                 taken.push(part.to_owned());
             }
             let Some(part) = parts(message_node).find(|node| node.attribute("name") == Some(part)) else {
-                self.tell("wsdl-part", bound.file, header, format!("the message has no part `{part}`"));
+                self.warn("wsdl-part", bound.file, header, format!("the message has no part `{part}`"));
                 continue;
             };
             headers.extend(self.element_of(from, part));
@@ -220,7 +230,9 @@ impl<'a> Reading<'a, '_> {
         let in_body = |node: &Node<'a, 'a>| {
             let name = node.attribute("name").unwrap_or_default();
             let named = chosen.as_ref().is_none_or(|chosen| chosen.contains(&name));
-            named && !attachments.iter().any(|part| part == name) && !(chosen.is_none() && taken.iter().any(|part| part == name))
+            named
+                && !attachments.iter().any(|part| part == name)
+                && !(chosen.is_none() && taken.iter().any(|part| part == name))
         };
         let selected: Vec<_> = parts(message).filter(in_body).collect();
         let body = if wrapper.rpc {
@@ -245,8 +257,8 @@ impl<'a> Reading<'a, '_> {
         }
         let ty = part.attribute("type")?;
         let Some(ty) = qname(part, ty).and_then(|name| self.schemas.named_type(&name)) else {
-            self.tell("wsdl-type", file, part, format!("the type `{ty}` is not defined"));
-            return None;
+            self.warn("wsdl-type", file, part, format!("the type `{ty}` is not defined; the part is carried as it is"));
+            return Some((ElementDecl::anything(name), false));
         };
         // What is encoded says nil where it has nothing; old servers leave it out.
         Some((ElementDecl { ty, nillable: encoded, ..ElementDecl::anything(name) }, !encoded))
@@ -266,8 +278,8 @@ impl<'a> Reading<'a, '_> {
         if name.namespace.as_deref() == Some(XSD) {
             return Some(self.schemas.add(ElementDecl::anything(name)));
         }
-        self.tell("wsdl-element", file, part, format!("the element `{name}` is not defined"));
-        None
+        self.warn("wsdl-element", file, part, format!("the element `{name}` is not defined; it is carried as it is"));
+        Some(self.schemas.add(ElementDecl::anything(name)))
     }
 
     fn faults(&mut self, bound: &Bound<'a>) -> Vec<FaultMessage> {
@@ -316,6 +328,12 @@ impl<'a> Reading<'a, '_> {
 
     fn tell(&mut self, code: &'static str, file: usize, node: Node<'_, '_>, message: String) {
         self.problems.push(problem(code, &self.documents.files[file], node, message));
+    }
+
+    /// Public WSDLs are full of loose ends in operations that nobody calls: what can be used still is.
+    fn warn(&mut self, code: &'static str, file: usize, node: Node<'_, '_>, message: String) {
+        let problem = problem(code, &self.documents.files[file], node, message);
+        self.problems.push(Problem { severity: Severity::Warning, ..problem });
     }
 }
 

@@ -213,7 +213,13 @@ fn integer(text: &str, bounds: Option<(i128, i128)>) -> Result<Number, String> {
     if let Some((least, most)) = bounds {
         let fits = match literal.parse::<i128>() {
             Ok(number) => (least..=most).contains(&number),
-            Err(_) => if literal.starts_with('-') { least == i128::MIN } else { most == i128::MAX },
+            Err(_) => {
+                if literal.starts_with('-') {
+                    least == i128::MIN
+                } else {
+                    most == i128::MAX
+                }
+            }
         };
         if !fits {
             let edge = |edge: i128, open: i128| if edge == open { "…".to_owned() } else { edge.to_string() };
@@ -268,9 +274,7 @@ impl Moment {
             }
             Self::Date => shape!(r"^-?\d{4,}-\d\d-\d\d(Z|[+-]\d\d:\d\d)?$"),
             Self::Time => shape!(r"^\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?$"),
-            Self::Duration => shape!(
-                r"^-?P(\d+Y)?(\d+M)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"
-            ),
+            Self::Duration => shape!(r"^-?P(\d+Y)?(\d+M)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$"),
             Self::Year => shape!(r"^-?\d{4,}(Z|[+-]\d\d:\d\d)?$"),
             Self::YearMonth => shape!(r"^-?\d{4,}-(0[1-9]|1[0-2])(Z|[+-]\d\d:\d\d)?$"),
             Self::Month => shape!(r"^--(0[1-9]|1[0-2])(Z|[+-]\d\d:\d\d)?$"),

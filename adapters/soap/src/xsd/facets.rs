@@ -62,7 +62,8 @@ impl Facets {
     }
 
     fn check_number(&self, text: &str, number: &Number) -> Result<(), String> {
-        let (whole, fraction) = text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
+        let (whole, fraction) =
+            text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
         let fraction = fraction.trim_end_matches('0');
         if let Some(most) = self.fraction_digits
             && fraction.len() > most
@@ -121,7 +122,8 @@ mod tests {
         let judge = |text: &str| facets.check(text, &number(text)).is_ok();
         assert!(judge("0.01") && judge("500") && judge("123.450"));
         assert!(!judge("0") && !judge("500.01") && !judge("1.234") && !judge("-1"));
-        let facets = Facets { patterns: vec![("[A-Z]{2}\\d+".into(), pattern("[A-Z]{2}\\d+").unwrap())], ..Facets::default() };
+        let facets =
+            Facets { patterns: vec![("[A-Z]{2}\\d+".into(), pattern("[A-Z]{2}\\d+").unwrap())], ..Facets::default() };
         assert!(facets.check("SO1", &Value::from("SO1")).is_ok());
         assert!(facets.check("xSO1", &Value::from("xSO1")).is_err());
         assert!(pattern("[a-z-[aeiou]]").is_none());

@@ -4,16 +4,13 @@ use gatehouse_core::xml::QName;
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 
-use super::model::{Complex, Content, ElementDecl, ElementId, Field, Particle, Schemas, Term, Type, TypeId, ANY_TYPE};
+use super::model::{ANY_TYPE, Complex, Content, ElementDecl, ElementId, Field, Particle, Schemas, Term, Type, TypeId};
 
 impl Schemas {
     /// Finds who may stand in for whom. A member of a member stands in too (Part 1 §3.3.6).
     pub(super) fn substitutions(&mut self) {
-        let heads: Vec<_> = self
-            .global_elements
-            .values()
-            .filter_map(|id| Some((*id, self.element(*id).head.clone()?)))
-            .collect();
+        let heads: Vec<_> =
+            self.global_elements.values().filter_map(|id| Some((*id, self.element(*id).head.clone()?))).collect();
         for (member, first) in &heads {
             let mut head = Some(first.clone());
             // No chain is longer than there are members.
@@ -146,8 +143,8 @@ impl Flat<'_> {
     fn element(&mut self, id: ElementId, list: bool, optional: bool) {
         let declared = self.schemas.element(id);
         let members = self.schemas.substitutes.get(&declared.name);
-        let replaceable = members.is_some_and(|members| !members.is_empty())
-            && self.schemas.global(&declared.name) == Some(id);
+        let replaceable =
+            members.is_some_and(|members| !members.is_empty()) && self.schemas.global(&declared.name) == Some(id);
         let required = !optional && !replaceable;
         if !declared.is_abstract {
             self.add(Field { element: id, list, required, substitutes: None });

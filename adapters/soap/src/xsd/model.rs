@@ -101,7 +101,10 @@ pub(crate) enum Content {
     Simple(TypeId),
     Children(Particle),
     /// An array of the SOAP encoding: items of a type, in one dimension or more.
-    Array { item: TypeId, dimensions: u8 },
+    Array {
+        item: TypeId,
+        dimensions: u8,
+    },
     /// Anything at all (`anyType`).
     Anything,
 }
@@ -166,6 +169,11 @@ impl Schemas {
     /// A global element.
     pub(crate) fn global(&self, name: &QName) -> Option<ElementId> {
         self.global_elements.get(name).copied()
+    }
+
+    /// Whether a type is an array of the SOAP encoding.
+    pub(crate) fn is_array(&self, id: TypeId) -> bool {
+        self.complex(id).is_some_and(|complex| matches!(complex.content, Content::Array { .. }))
     }
 
     /// The global element of this local name, where there is only one.

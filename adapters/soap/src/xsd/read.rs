@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use gatehouse_core::diagnostics::{Problems, closest};
+use gatehouse_core::diagnostics::{Problems, Severity, closest};
 use gatehouse_core::number::Number;
 use gatehouse_core::xml::{QName, SOAP_ENC, SOAP12_ENC};
 use indexmap::IndexMap;
@@ -234,7 +234,9 @@ impl<'a> Reader<'a> {
         let near = closest(&name.local, known.keys().map(|name| &*name.local)).map(str::to_owned);
         let elsewhere = known.keys().find(|other| other.local == name.local).cloned();
         let file = &self.documents.files[self.symbols.schemas[place.schema].file];
-        let mut problem = problem("xsd-undefined", file, place.node, format!("the {what} `{name}` is not defined"));
+        let message = format!("the {what} `{name}` is not defined; what it stands for is carried as it is");
+        let mut problem = problem("xsd-undefined", file, place.node, message);
+        problem.severity = Severity::Warning;
         if let Some(elsewhere) = elsewhere {
             problem = problem.help(format!("there is `{elsewhere}`: is a prefix or an import wrong?"));
         } else if let Some(near) = near {
@@ -280,8 +282,7 @@ impl<'a> Reader<'a> {
 
     fn simple(&mut self, place: Place<'a>) -> Simple {
         let name = self.own_name(place);
-        let mut simple =
-            Simple { name, variety: Variety::Atomic(Kind::Text), facets: Facets::default() };
+        let mut simple = Simple { name, variety: Variety::Atomic(Kind::Text), facets: Facets::default() };
         let inner = |node: Node<'a, 'a>| node.children().filter(|child| is(*child, "simpleType"));
         for node in place.node.children() {
             let place = Place { node, ..place };
@@ -403,8 +404,7 @@ impl<'a> Reader<'a> {
         if extends {
             return Content::Simple(inner);
         }
-        let mut simple =
-            Simple { name: None, variety: Variety::Atomic(Kind::Text), facets: Facets::default() };
+        let mut simple = Simple { name: None, variety: Variety::Atomic(Kind::Text), facets: Facets::default() };
         self.restrict(&mut simple, Some(inner), place);
         let id = self.allot();
         self.out.types[id.0 as usize] = Type::Simple(simple);
@@ -431,9 +431,11 @@ impl<'a> Reader<'a> {
 
     /// A type derived from the array of an encoding: what `arrayType` says, or the one element in it.
     fn array(&mut self, place: Place<'a>, item: TypeId, dimensions: u8) -> Content {
-        let said = place.node.children().filter(|child| is(*child, "attribute")).find_map(|child| {
-            child.attribute((WSDL, "arrayType")).map(|text| (child, text.to_owned()))
-        });
+        let said = place
+            .node
+            .children()
+            .filter(|child| is(*child, "attribute"))
+            .find_map(|child| child.attribute((WSDL, "arrayType")).map(|text| (child, text.to_owned())));
         if let Some((node, text)) = said {
             let (name, brackets) = text.split_once('[').unwrap_or((&text, ""));
             let dimensions = 1 + brackets.matches([',', '[']).count().min(7) as u8;
@@ -450,9 +452,10 @@ impl<'a> Reader<'a> {
 
     /// The particle in a type, extension or restriction.
     fn children(&mut self, place: Place<'a>) -> Content {
-        let found = place.node.children().find(|child| {
-            ["sequence", "choice", "all", "group"].iter().any(|name| is(*child, name))
-        });
+        let found = place
+            .node
+            .children()
+            .find(|child| ["sequence", "choice", "all", "group"].iter().any(|name| is(*child, name)));
         let Some(node) = found else { return Content::Empty };
         match self.particle(Place { node, ..place }) {
             Some(particle) => Content::Children(particle),
@@ -516,6 +519,7 @@ impl<'a> Reader<'a> {
             }
             if found.is_none() {
                 self.undefined("element", place, &name);
+                return Some(self.push(ElementDecl::anything(name)));
             }
             return found;
         }

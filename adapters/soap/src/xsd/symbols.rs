@@ -116,7 +116,12 @@ pub(crate) fn qname(node: Node<'_, '_>, text: &str) -> Option<QName> {
 }
 
 /// A problem at the start tag of a node.
-pub(crate) fn problem(code: &'static str, file: &SourceFile, node: Node<'_, '_>, message: impl Into<String>) -> Problem {
+pub(crate) fn problem(
+    code: &'static str,
+    file: &SourceFile,
+    node: Node<'_, '_>,
+    message: impl Into<String>,
+) -> Problem {
     let range = node.range();
     let tag = file.text()[range.clone()].find('>').map_or(range.end, |end| range.start + end + 1);
     Problem::error(code, file, range.start..tag, message)

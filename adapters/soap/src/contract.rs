@@ -1,0 +1,109 @@
+//! An operation as its WSDL has it: bodies written and read by the schema. Without a WSDL the mapping's own words decide.
+
+use std::sync::Arc;
+
+use gatehouse_core::fault::Violation;
+use gatehouse_core::xml::{Element, QName, SOAP_ENC};
+use gatehouse_core::{Map, Value};
+
+use crate::envelope::{Envelope, Version};
+use crate::typed::{self, Mode};
+use crate::wsdl::{Message, Operation, Wsdl};
+
+/// An operation of a port.
+#[derive(Clone, Debug)]
+pub(crate) struct Contract {
+    pub(crate) wsdl: Arc<Wsdl>,
+    pub(crate) operation: Arc<Operation>,
+}
+
+impl Contract {
+    /// The name of the element that a request's body begins with; `None` where the body is empty.
+    pub(crate) fn request_name(&self) -> Option<QName> {
+        self.name(self.operation.input.as_ref())
+    }
+
+    /// The name of the element that an answer's body begins with.
+    pub(crate) fn reply_name(&self) -> Option<QName> {
+        self.name(self.operation.output.as_ref())
+    }
+
+    fn name(&self, message: Option<&Message>) -> Option<QName> {
+        let first = message?.body.first()?;
+        Some(self.wsdl.schemas.element(*first).name.clone())
+    }
+
+    /// What stands in the body of a call.
+    ///
+    /// # Errors
+    /// What the schema does not take, with pointers into `value`.
+    pub(crate) fn write_request(&self, version: Version, value: &Value) -> Result<Vec<Element>, Vec<Violation>> {
+        self.write(self.operation.input.as_ref(), version, value)
+    }
+
+    /// What stands in the body of an answer.
+    ///
+    /// # Errors
+    /// As [`Contract::write_request`].
+    pub(crate) fn write_reply(&self, version: Version, value: &Value) -> Result<Vec<Element>, Vec<Violation>> {
+        self.write(self.operation.output.as_ref(), version, value)
+    }
+
+    fn write(
+        &self,
+        message: Option<&Message>,
+        version: Version,
+        value: &Value,
+    ) -> Result<Vec<Element>, Vec<Violation>> {
+        let Some(message) = message else { return Ok(Vec::new()) };
+        let schemas = &self.wsdl.schemas;
+        let mut elements = match message.body.as_slice() {
+            [only] => vec![typed::write(schemas, *only, value, message.encoded)?],
+            // A document message of several parts is a map of them (WS-I Basic Profile R2201 forbids it; some have it).
+            parts => {
+                let part = |id: &crate::xsd::ElementId| {
+                    let inside = value.field(&schemas.element(*id).name.local)?;
+                    Some(typed::write(schemas, *id, inside, message.encoded))
+                };
+                parts.iter().filter_map(part).collect::<Result<_, _>>()?
+            }
+        };
+        if message.encoded
+            && let Some(wrapper) = elements.first_mut()
+        {
+            let said = Element::new(None, "e").with_attribute(Some(version.namespace()), "encodingStyle", SOAP_ENC);
+            wrapper.attributes.extend(said.attributes);
+        }
+        Ok(elements)
+    }
+
+    /// The value in the body of a request.
+    ///
+    /// # Errors
+    /// What breaks the schema.
+    pub(crate) fn read_request(&self, envelope: &Envelope) -> Result<Value, Vec<Violation>> {
+        let message = self.operation.input.as_ref();
+        self.read(message, &envelope.body, Mode::Strict)
+    }
+
+    /// The value in the body of an answer. What the schema does not foresee is taken as it is.
+    pub(crate) fn read_reply(&self, body: &[Element]) -> Value {
+        self.read(self.operation.output.as_ref(), body, Mode::Lenient).unwrap_or_default()
+    }
+
+    fn read(&self, message: Option<&Message>, body: &[Element], mode: Mode) -> Result<Value, Vec<Violation>> {
+        let schemas = &self.wsdl.schemas;
+        match (message.map(|message| message.body.as_slice()), body) {
+            (_, []) => Ok(Value::Null),
+            (Some([only]), [first, ..]) => typed::read(schemas, *only, first, mode),
+            (Some(parts), elements) if !parts.is_empty() => {
+                let mut map = Map::new();
+                for (id, element) in parts.iter().zip(elements) {
+                    map.insert(element.name.local.to_string(), typed::read(schemas, *id, element, mode)?);
+                }
+                Ok(Value::Map(map))
+            }
+            (_, [first, ..]) => Ok(first.to_value()),
+        }
+    }
+}
