@@ -26,6 +26,14 @@ impl Version {
         }
     }
 
+    /// `1.1` or `1.2`.
+    pub(crate) fn number(self) -> &'static str {
+        match self {
+            Self::V11 => "1.1",
+            Self::V12 => "1.2",
+        }
+    }
+
     /// Its media type, without parameters.
     pub(crate) fn media_type(self) -> &'static str {
         match self {

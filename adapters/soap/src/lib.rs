@@ -1,11 +1,14 @@
-//! The SOAP adapter: document/literal calls out, acknowledged operations in; SOAP 1.1 and 1.2 over HTTP.
+//! The SOAP adapter: calls out and operations in, SOAP 1.1 and 1.2 over HTTP, with a WSDL or without.
 //!
-//! [`mod@file`] reads and checks a system's file; [`outbound`] calls; [`inbound`] listens; [`envelope`], [`mod@fault`] and
-//! [`media`] are the protocol; [`template`] is what a file says of header blocks and replies. No WSDL is read, no
-//! rpc/encoded is spoken and nothing of WS-* is understood: a header block of theirs that must be understood is refused.
+//! [`mod@file`] is a system's file and [`check`] its check; [`outbound`] calls; [`inbound`] listens; [`envelope`], [`mod@fault`]
+//! and [`media`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read
+//! what a system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies
+//! by it; [`connect`] makes the first files from it.
 
 mod bind;
+mod body_schema;
 mod check;
+pub mod connect;
 mod contract;
 mod envelope;
 mod fault;
@@ -13,6 +16,7 @@ mod file;
 mod inbound;
 mod media;
 mod outbound;
+mod outline;
 mod template;
 mod typed;
 mod wsdl;

@@ -150,7 +150,20 @@ pub(crate) struct Field {
     pub(crate) substitutes: Option<ElementId>,
 }
 
+impl TypeId {
+    /// A number of its own, for names that must differ.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+}
+
 impl Schemas {
+    /// Whether another type derives from this one.
+    pub(crate) fn has_derived(&self, complex: &Complex) -> bool {
+        let Some(id) = complex.name.as_ref().and_then(|name| self.global_types.get(name)) else { return false };
+        self.types.iter().any(|ty| matches!(ty, Type::Complex(other) if other.base == Some(*id)))
+    }
+
     pub(crate) fn element(&self, id: ElementId) -> &ElementDecl {
         &self.elements[id.0 as usize]
     }

@@ -4,6 +4,7 @@
 //! line is wrong.
 
 mod check;
+mod connect;
 mod doctor;
 mod graph;
 mod letters;
@@ -12,6 +13,7 @@ mod run;
 mod schema;
 mod test;
 mod trial;
+mod wsdl;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +81,18 @@ enum Command {
         #[command(flatten)]
         desk: letters::DeskArgs,
     },
+    /// Write the first files of a system from what it says of itself.
+    Connect {
+        #[command(subcommand)]
+        kind: connect::Kind,
+        #[command(flatten)]
+        site: SiteArgs,
+    },
+    /// Show what a WSDL offers.
+    Wsdl {
+        #[command(subcommand)]
+        verb: wsdl::Verb,
+    },
     /// Tell the whole story with stand-in systems: nothing to install.
     Demo(crate::demo::DemoArgs),
 }
@@ -118,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Schema { kind } => schema::run(kind.as_deref()),
         Command::Graph { format, site } => graph::run(format, &site),
         Command::Letters { verb, site, desk } => runtime.block_on(letters::run(verb, &site, &desk)),
+        Command::Connect { kind, site } => connect::run(kind, &site),
+        Command::Wsdl { verb } => wsdl::run(verb),
         Command::Demo(args) => {
             quiet_logs();
             runtime.block_on(crate::demo::run(args))
