@@ -184,11 +184,17 @@ impl Description {
                 );
             }
             None => {
+                if gatehouse_net::client::check_address(&port.address).is_err() {
+                    let _ = writeln!(text, "# The WSDL says `{}`, which is no address: write the real one.", one_line(&port.address));
+                }
                 let _ = writeln!(
                     text,
                     "address: {}\n# auth:\n#   basic: {{ username: bus, password: \"${{env:{secret}_PASSWORD}}\" }}\n\
                      limits: {{ concurrency: 8, timeout: 30s }}",
-                    quoted(if port.address.is_empty() { "http://127.0.0.1:8080/" } else { &port.address }),
+                    quoted(match gatehouse_net::client::check_address(&port.address) {
+                        Ok(_) => &port.address,
+                        Err(_) => "http://127.0.0.1:8080/",
+                    }),
                 );
             }
         }
