@@ -10,3 +10,4 @@ mod restart;
 mod soap;
 mod traces;
 mod wire;
+mod wsdl;

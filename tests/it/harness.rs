@@ -227,6 +227,8 @@ async fn door(listen: SocketAddr) -> Arc<Door> {
 pub(crate) struct Got {
     /// The `Idempotency-Key`: the delivery id.
     pub(crate) key: String,
+    /// The `SOAPAction`, as it was sent.
+    pub(crate) action: Option<String>,
     pub(crate) body: String,
     /// What it was answered.
     pub(crate) status: u16,
@@ -313,9 +315,10 @@ struct PeerService(Arc<Mutex<PeerState>>);
 impl Service for PeerService {
     async fn call(&self, request: Request) -> Response {
         let probe = request.method == Method::HEAD;
-        let key = request.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or("").to_owned();
+        let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (key, action) = (header("idempotency-key").unwrap_or_default(), header("soapaction"));
         let body = request.read(1 << 20).await.unwrap_or_default();
-        let mut got = Got { key, body: String::from_utf8_lossy(&body).into_owned(), status: 0 };
+        let mut got = Got { key, action, body: String::from_utf8_lossy(&body).into_owned(), status: 0 };
         let (wait, status, text) = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let said = if probe { says(200) } else { (state.manner)(&got) };
@@ -327,7 +330,8 @@ impl Service for PeerService {
         };
         tokio::time::sleep(wait).await;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let media = if text.starts_with('<') { "text/xml; charset=utf-8" } else { "application/json" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         let status = StatusCode::from_u16(status).expect("a status");
         Response { status, headers, body: Bytes::from(text) }
     }

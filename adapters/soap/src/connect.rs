@@ -185,7 +185,11 @@ impl Description {
             }
             None => {
                 if gatehouse_net::client::check_address(&port.address).is_err() {
-                    let _ = writeln!(text, "# The WSDL says `{}`, which is no address: write the real one.", one_line(&port.address));
+                    let _ = writeln!(
+                        text,
+                        "# The WSDL says `{}`, which is no address: write the real one.",
+                        one_line(&port.address)
+                    );
                 }
                 let _ = writeln!(
                     text,

@@ -246,14 +246,14 @@ fn float(text: &str) -> Result<Number, String> {
 fn base64(text: &str) -> Result<String, String> {
     let bare: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let unpadded = bare.trim_end_matches('=');
-    let lawful = bare.len() % 4 == 0
+    let lawful = bare.len().is_multiple_of(4)
         && bare.len() - unpadded.len() <= 2
         && unpadded.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
     if lawful { Ok(bare) } else { Err("is not Base64".to_owned()) }
 }
 
 fn hex(text: &str) -> Result<&str, String> {
-    let lawful = text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let lawful = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if lawful { Ok(text) } else { Err("is not pairs of hexadecimal digits".to_owned()) }
 }
 
