@@ -40,7 +40,6 @@ pub(crate) struct SiteArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, at start")]
 enum Command {
     /// Run the gateway until Ctrl-C or SIGTERM.
     Run(#[command(flatten)] SiteArgs),

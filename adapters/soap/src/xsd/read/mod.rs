@@ -3,23 +3,25 @@
 //! A type is given its index when it is first named and read later, so that types may contain each other; only a base must be
 //! read before what derives from it.
 
+mod particles;
+mod simple;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use gatehouse_core::diagnostics::{Problems, Severity, closest};
-use gatehouse_core::number::Number;
 use gatehouse_core::xml::{QName, SOAP_ENC, SOAP12_ENC};
 use indexmap::IndexMap;
 use roxmltree::{Document, Node};
 
-use super::builtin::{BUILTINS, Kind, XSD};
-use super::facets::{self, Facets};
-use super::model::{
+use crate::wsdl::documents::{Documents, WSDL};
+use crate::xsd::builtin::{BUILTINS, Kind, XSD};
+use crate::xsd::facets::Facets;
+use crate::xsd::model::{
     ANY_TYPE, AttributeUse, Complex, Content, ElementDecl, ElementId, Particle, Schemas, Simple, Term, Type, TypeId,
     Variety, builtin_type,
 };
-use super::symbols::{Place, Symbols, problem, qname};
-use crate::wsdl::documents::{Documents, WSDL};
+use crate::xsd::symbols::{Place, Symbols, problem, qname};
 
 /// How deep groups may hold groups.
 const MAX_GROUPS: usize = 32;
@@ -280,79 +282,6 @@ impl<'a> Reader<'a> {
         place.node.attribute("name").map(|name| QName::new(target, name.trim()))
     }
 
-    fn simple(&mut self, place: Place<'a>) -> Simple {
-        let name = self.own_name(place);
-        let mut simple = Simple { name, variety: Variety::Atomic(Kind::Text), facets: Facets::default() };
-        let inner = |node: Node<'a, 'a>| node.children().filter(|child| is(*child, "simpleType"));
-        for node in place.node.children() {
-            let place = Place { node, ..place };
-            if is(node, "restriction") {
-                let base = match node.attribute("base") {
-                    Some(base) => Some(self.type_named(place, base)),
-                    None => inner(node).next().map(|node| self.anonymous(Place { node, ..place })),
-                };
-                self.restrict(&mut simple, base, place);
-            } else if is(node, "list") {
-                let item = match node.attribute("itemType") {
-                    Some(item) => Some(self.type_named(place, item)),
-                    None => inner(node).next().map(|node| self.anonymous(Place { node, ..place })),
-                };
-                simple.variety = Variety::List(item.unwrap_or(TypeId(0)));
-            } else if is(node, "union") {
-                let named = node.attribute("memberTypes").unwrap_or_default().split_ascii_whitespace();
-                let mut members: Vec<_> = named.map(|member| self.type_named(place, member)).collect();
-                members.extend(inner(node).map(|node| self.anonymous(Place { node, ..place })));
-                simple.variety = Variety::Union(members);
-            }
-        }
-        simple
-    }
-
-    /// Takes over a base and lays the facets in a `restriction` over it.
-    fn restrict(&mut self, simple: &mut Simple, base: Option<TypeId>, place: Place<'a>) {
-        if let Some(base) = base {
-            self.read(base);
-            let of_content = match self.out.ty(base) {
-                Type::Complex(Complex { content: Content::Simple(inner), .. }) => *inner,
-                _ => base,
-            };
-            if let Type::Simple(base) = self.out.ty(of_content) {
-                simple.variety = base.variety.clone();
-                simple.facets = base.facets.clone();
-            }
-        }
-        let mut enumeration = Vec::new();
-        let mut patterns = Vec::new();
-        for facet in place.node.children().filter(|node| node.tag_name().namespace() == Some(XSD)) {
-            let value = facet.attribute("value").unwrap_or_default();
-            let (count, number) = (value.trim().parse().ok(), Number::parse(value.trim()));
-            let facets = &mut simple.facets;
-            match facet.tag_name().name() {
-                "enumeration" => enumeration.push(value.to_owned()),
-                "pattern" => patterns.push(value),
-                "length" => (facets.min_length, facets.max_length) = (count, count),
-                "minLength" => facets.min_length = count,
-                "maxLength" => facets.max_length = count,
-                "totalDigits" => facets.total_digits = count,
-                "fractionDigits" => facets.fraction_digits = count,
-                "minInclusive" => facets.least = number.map(|number| (number, false)),
-                "minExclusive" => facets.least = number.map(|number| (number, true)),
-                "maxInclusive" => facets.most = number.map(|number| (number, false)),
-                "maxExclusive" => facets.most = number.map(|number| (number, true)),
-                "whiteSpace" => facets.collapse = value == "collapse",
-                _ => {}
-            }
-        }
-        if !enumeration.is_empty() {
-            simple.facets.enumeration = Some(enumeration.into());
-        }
-        // Several patterns of one step are alternatives (Part 2 §4.3.4.3).
-        if !patterns.is_empty() {
-            let joined = patterns.join("|");
-            simple.facets.patterns.extend(facets::pattern(&joined).map(|pattern| (Arc::from(joined), pattern)));
-        }
-    }
-
     fn complex(&mut self, place: Place<'a>) -> Complex {
         let node = place.node;
         let flag = |node: Node<'_, '_>, name: &str| matches!(node.attribute(name), Some("true" | "1"));
@@ -395,22 +324,6 @@ impl<'a> Reader<'a> {
         complex
     }
 
-    fn simple_content(&mut self, place: Place<'a>, base: TypeId, extends: bool) -> Content {
-        let inner = match self.out.ty(base) {
-            Type::Simple(_) => base,
-            Type::Complex(Complex { content: Content::Simple(inner), .. }) => *inner,
-            Type::Complex(_) => TypeId(0),
-        };
-        if extends {
-            return Content::Simple(inner);
-        }
-        let mut simple = Simple { name: None, variety: Variety::Atomic(Kind::Text), facets: Facets::default() };
-        self.restrict(&mut simple, Some(inner), place);
-        let id = self.allot();
-        self.out.types[id.0 as usize] = Type::Simple(simple);
-        Content::Simple(id)
-    }
-
     fn complex_content(&mut self, place: Place<'a>, base: TypeId, extends: bool) -> Content {
         let inherited = match self.out.ty(base) {
             Type::Complex(base) => base.content.clone(),
@@ -448,95 +361,6 @@ impl<'a> Reader<'a> {
             return Content::Array { item: self.out.element(element).ty, dimensions };
         }
         Content::Array { item, dimensions }
-    }
-
-    /// The particle in a type, extension or restriction.
-    fn children(&mut self, place: Place<'a>) -> Content {
-        let found = place
-            .node
-            .children()
-            .find(|child| ["sequence", "choice", "all", "group"].iter().any(|name| is(*child, name)));
-        let Some(node) = found else { return Content::Empty };
-        match self.particle(Place { node, ..place }) {
-            Some(particle) => Content::Children(particle),
-            None => Content::Empty,
-        }
-    }
-
-    fn particle(&mut self, place: Place<'a>) -> Option<Particle> {
-        let node = place.node;
-        if node.tag_name().namespace() != Some(XSD) {
-            return None;
-        }
-        let count = |name: &str| match node.attribute(name).map(str::trim) {
-            Some("unbounded") => u32::MAX,
-            Some(text) => text.parse().unwrap_or(1),
-            None => 1,
-        };
-        let (min, max) = (count("minOccurs"), count("maxOccurs"));
-        let term = match node.tag_name().name() {
-            "element" => Term::Element(self.element(place)?),
-            "sequence" => Term::Sequence(self.particles(place)),
-            "choice" => Term::Choice(self.particles(place)),
-            "all" => Term::All(self.particles(place)),
-            "any" => Term::Any,
-            "group" => {
-                let name = self.name(place, node.attribute("ref")?)?;
-                let Some(group) = self.symbols.groups.get(&name).copied() else {
-                    self.undefined("group", place, &name);
-                    return None;
-                };
-                if self.groups >= MAX_GROUPS {
-                    self.tell(place, "groups hold groups without end".to_owned());
-                    return None;
-                }
-                self.groups += 1;
-                let inner = group.node.children().find_map(|node| self.particle(Place { node, ..group }));
-                self.groups -= 1;
-                Term::Sequence(vec![inner?])
-            }
-            _ => return None,
-        };
-        (max > 0).then_some(Particle { min, max, term })
-    }
-
-    fn particles(&mut self, place: Place<'a>) -> Vec<Particle> {
-        place.node.children().filter_map(|node| self.particle(Place { node, ..place })).collect()
-    }
-
-    /// A local element, or the global one that it refers to.
-    fn element(&mut self, place: Place<'a>) -> Option<ElementId> {
-        let node = place.node;
-        if let Some(text) = node.attribute("ref") {
-            let mut name = self.name(place, text)?;
-            if !self.symbols.elements.contains_key(&name) && name.namespace.is_none() {
-                name.namespace = self.symbols.schemas[place.schema].target.clone();
-            }
-            let found = self.global_element(&name);
-            if found.is_none() && name.namespace.as_deref() == Some(XSD) {
-                // What .NET writes for a DataSet: a schema, then anything.
-                return Some(self.push(ElementDecl::anything(name)));
-            }
-            if found.is_none() {
-                self.undefined("element", place, &name);
-                return Some(self.push(ElementDecl::anything(name)));
-            }
-            return found;
-        }
-        let Some(local) = node.attribute("name") else {
-            self.tell(place, "an element has a name or a ref".to_owned());
-            return None;
-        };
-        let schema = &self.symbols.schemas[place.schema];
-        let qualified = node.attribute("form").map_or(schema.elements_qualified, |form| form == "qualified");
-        let name = QName::new(schema.target.as_deref().filter(|_| qualified), local.trim());
-        let declared = self.declaration(name, place);
-        Some(self.push(declared))
-    }
-
-    fn push(&mut self, declared: ElementDecl) -> ElementId {
-        self.out.elements.push(declared);
-        ElementId(self.out.elements.len() as u32 - 1)
     }
 
     fn attributes(&mut self, place: Place<'a>, complex: &mut Complex) {
