@@ -15,5 +15,6 @@ mod conformance;
 mod databases;
 mod flow;
 mod harness;
+mod peers;
 mod rabbitmq;
 mod tidy;

@@ -46,6 +46,7 @@ export GATEHOUSE_TEST_POSTGRES='$("$RUN/postgres" url)'
 export GATEHOUSE_TEST_POSTGRES_CTL='$RUN/postgres'
 export GATEHOUSE_TEST_MYSQL='$("$RUN/mariadb" url)'
 export GATEHOUSE_TEST_MYSQL_CTL='$RUN/mariadb'
+export GATEHOUSE_TEST_PEERS='${GATEHOUSE_TEST_CACHE:-${HOME:-/root}/.cache/gatehouse-test}/peers'
 END
 }
 
