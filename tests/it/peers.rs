@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use gatehouse_net::client::{Client, ClientConfig};
 use gatehouse_store::State;
@@ -262,6 +261,19 @@ impl Calling {
     }
 }
 
+impl Calling {
+    /// Waits until the peer has got something; a dead letter says why it has not.
+    async fn reached(&self, server: &Server) {
+        until("the peer has it", async || {
+            for letter in self.running.letters(State::Open).await {
+                panic!("a dead letter instead: {letter:?}");
+            }
+            !server.got().is_empty()
+        })
+        .await;
+    }
+}
+
 fn temp() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("got.jsonl");
@@ -276,7 +288,7 @@ async fn spyne_is_called_by_its_own_wsdl() {
         let mut spyne = command(&peers, "spyne_server.py");
         spyne.args([version, &log.to_string_lossy()]);
         let server = Server::start(spyne, log).await;
-        let wsdl = fetch(&format!("http://127.0.0.1:{}/?wsdl", server.port)).await;
+        let wsdl = fetch(server.port, "/?wsdl").await;
         let system = format!(
             "wsdl: wsdl/spyne.wsdl\naddress: http://127.0.0.1:{}/\nsoap: \"1.{}\"\nendpoints:\n  submit:\n    delivery_id: false\n    headers: [{{ name: Token, \
              namespace: urn:spyne, value: {{ value: message.key }} }}]\n",
@@ -286,7 +298,7 @@ async fn spyne_is_called_by_its_own_wsdl() {
         let rows = "  - { to: order.no, from: orderNo }\n  - { to: order.customer, from: customer }\n  - { to: order.total, from: amount }\n  - { to: order.paid, from: paid }\n  - { to: order.due, default: 2026-02-28 }\n  - { to: 'order.lines.Line[].sku', from: 'items[].sku' }\n  - { to: 'order.lines.Line[].qty', from: 'items[].qty' }\n";
         let world = calling(&[("wsdl/spyne.wsdl", &wsdl)], &system, "submit", rows).await;
         world.order("S-1").await;
-        until("spyne has it", async || !server.got().is_empty()).await;
+        world.reached(&server).await;
         assert_eq!(
             server.got()[0],
             json!({
@@ -318,7 +330,7 @@ async fn node_soap_is_called_and_refuses_in_a_200() {
     let rows = "  - { to: No, from: orderNo }\n  - { to: Customer, from: customer }\n  - { to: Total, from: amount }\n  - { to: Paid, from: paid }\n  - { to: Due, default: 2026-02-28 }\n  - { to: 'Lines.Line[].Sku', from: 'items[].sku' }\n  - { to: 'Lines.Line[].Qty', from: 'items[].qty' }\n";
     let world = calling(&[("wsdl/order.wsdl", WSDL), ("wsdl/order.xsd", XSD)], &system, "Submit", rows).await;
     world.order("N-1").await;
-    until("node-soap has it", async || !server.got().is_empty()).await;
+    world.reached(&server).await;
     let got = &server.got()[0];
     assert_eq!((&got["No"], &got["Customer"]), (&json!("N-1"), &json!(CUSTOMER)), "{got}");
     assert_eq!(got["Lines"]["Line"][1]["Sku"], "杯", "{got}");
@@ -362,7 +374,7 @@ async fn a_php_server_takes_rpc_encoded_calls() {
     let rows = "  - { to: token, default: t }\n  - { to: order.no, from: orderNo }\n  - { to: order.customer, from: customer }\n  - { to: order.total, from: amount }\n  - { to: order.paid, from: paid }\n  - { to: 'order.lines[].sku', from: 'items[].sku' }\n  - { to: 'order.lines[].qty', from: 'items[].qty' }\n";
     let world = calling(&[("wsdl/rpc.wsdl", RPC)], &system, "submit", rows).await;
     world.order("P-1").await;
-    until("PHP has it", async || !server.got().is_empty()).await;
+    world.reached(&server).await;
     assert_eq!(
         server.got()[0],
         json!({ "token": "t", "order": { "no": "P-1", "customer": CUSTOMER, "total": "12345678901234567.89", "paid": true,
@@ -375,12 +387,14 @@ async fn a_php_server_takes_rpc_encoded_calls() {
 }
 
 /// A document of a peer.
-async fn fetch(url: &str) -> String {
-    let config = ClientConfig { address: url.to_owned(), ca_file: None, max_answer: 1 << 20, connections: 1 };
+async fn fetch(port: u16, path: &str) -> String {
+    let address = format!("http://127.0.0.1:{port}");
+    let config = ClientConfig { address, ca_file: None, max_answer: 1 << 20, connections: 1 };
     let client = Client::new(&config).expect("a client");
-    let request = http::Request::builder().uri(url).body(bytes::Bytes::new()).expect("a request");
-    let answer =
-        tokio::time::timeout(Duration::from_secs(20), client.send(request)).await.expect("in time").expect("answers");
+    let uri = client.url(path).expect("a path");
+    let request = http::Request::builder().uri(uri).body(bytes::Bytes::new()).expect("a request");
+    let answer = client.send(request);
+    let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time").expect("answers");
     assert_eq!(answer.status(), 200);
     String::from_utf8(answer.into_body().to_vec()).expect("UTF-8")
 }

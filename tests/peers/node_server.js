@@ -12,7 +12,9 @@ const Submit = (order) => {
 const service = { Orders: { Orders11: { Submit }, Orders12: { Submit } } };
 const server = http.createServer((_, response) => { response.statusCode = 404; response.end(); });
 server.listen(0, '127.0.0.1', () => {
-  soap.listen(server, { path: '/orders', services: service, uri: wsdl, xml: fs.readFileSync(wsdl, 'utf8') }, () => {
+  const callback = (error) => {
+    if (error) throw error;
     console.log('ready ' + server.address().port);
-  });
+  };
+  soap.listen(server, { path: '/orders', services: service, uri: wsdl, xml: fs.readFileSync(wsdl, 'utf8'), callback });
 });

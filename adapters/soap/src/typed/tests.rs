@@ -132,6 +132,16 @@ fn choices_and_repeated_groups_are_written_as_they_must_stand() {
 }
 
 #[test]
+fn a_list_of_words_is_one_element() {
+    let case = Case::new(
+        "<x:element name='Order'><x:complexType><x:sequence><x:element name='tags'><x:simpleType><x:list itemType='x:int'/></x:simpleType>\
+         </x:element></x:sequence></x:complexType></x:element>",
+    );
+    case.both("<tags>1 2 3</tags>", r#"{"tags":[1,2,3]}"#);
+    assert_eq!(case.write(r#"{"tags":[1,"x"]}"#).unwrap_err(), "/tags `x` is not a whole number");
+}
+
+#[test]
 fn derived_types_and_substitutes_are_told_and_chosen() {
     let case = Case::new(
         "<x:complexType name='Party' abstract='true'><x:sequence><x:element name='name' type='x:string'/></x:sequence></x:complexType>\

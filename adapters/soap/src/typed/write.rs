@@ -35,6 +35,8 @@ struct Writing<'a> {
 /// What is left to write of a map.
 struct Left<'v> {
     map: &'v Map,
+    /// The keys whose list is one value: that of an array or of a list of words.
+    whole: Vec<&'v str>,
     /// How many items of a key are written.
     written: HashMap<&'v str, usize>,
 }
@@ -42,7 +44,7 @@ struct Left<'v> {
 impl<'v> Left<'v> {
     fn items(&self, key: &str) -> &'v [Value] {
         let items = match self.map.get(key) {
-            Some(Value::List(items)) => items.as_slice(),
+            Some(Value::List(items)) if !self.whole.contains(&key) => items.as_slice(),
             Some(one) => std::slice::from_ref(one),
             None => &[],
         };
@@ -161,11 +163,22 @@ impl Writing<'_> {
                     .within(TEXT_KEY, |findings| findings.tell("is not foreseen here: the element holds no text")),
             }
         }
-        let mut left = Left { map, written: HashMap::new() };
+        let whole = map.iter().filter(|(key, value)| matches!(value, Value::List(_)) && self.is_whole(complex, key));
+        let whole = whole.map(|(key, _)| key.as_str()).collect();
+        let mut left = Left { map, whole, written: HashMap::new() };
         if let Content::Children(particle) = &complex.content {
             self.particle(complex, particle, &mut left, element);
         }
         self.leftovers(complex, &left);
+    }
+
+    /// Whether a list under this key is one value and not several elements.
+    fn is_whole(&self, complex: &Complex, key: &str) -> bool {
+        let field = complex.fields.iter().find(|(name, _)| *name.local == *key).map(|(_, field)| field);
+        field.is_some_and(|field| {
+            let ty = self.schemas.element(field.element).ty;
+            !field.list && (self.schemas.takes_list(ty) || (self.encoded && ty == ANY_TYPE))
+        })
     }
 
     fn particle(&mut self, complex: &Complex, particle: &Particle, left: &mut Left<'_>, element: &mut Element) {
@@ -226,7 +239,7 @@ impl Writing<'_> {
             let key = declared.name.local.to_string();
             let items = left.items(&key);
             let count = items.len().min(room);
-            let is_list = matches!(left.map.get(&key), Some(Value::List(_)));
+            let is_list = matches!(left.map.get(&key), Some(Value::List(_))) && !left.whole.contains(&key.as_str());
             let first = left.written.get(key.as_str()).copied().unwrap_or(0);
             for (index, item) in items[..count].iter().enumerate() {
                 // Null of what may be left out and cannot be nil: left out.

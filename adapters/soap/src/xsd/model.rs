@@ -189,6 +189,12 @@ impl Schemas {
         self.complex(id).is_some_and(|complex| matches!(complex.content, Content::Array { .. }))
     }
 
+    /// Whether one value of a type is a list.
+    pub(crate) fn takes_list(&self, id: TypeId) -> bool {
+        let of_words = matches!(self.ty(id), Type::Simple(Simple { variety: Variety::List(_), .. }));
+        of_words || self.is_array(id)
+    }
+
     /// The global element of this local name, where there is only one.
     pub(crate) fn only_global(&self, local: &str) -> Option<ElementId> {
         let mut found = self.global_elements.iter().filter(|(name, _)| &*name.local == local);
