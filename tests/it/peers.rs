@@ -107,7 +107,9 @@ async fn called() -> Called {
         "version: 1\nsystem: old\nadapter: soap\nwsdl: wsdl/rpc.wsdl\n{accept}\nendpoints:\n  submit: {{ listen: /soap/old, id: order.no, \
          reply: {{ body: {{ result: message_id }} }} }}\n"
     );
-    let routes = "version: 1\nroutes:\n  - { route: from-oa, from: oa/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-old, from: old/submit, type: any.order, key: order.no, to: [{ target: crm/put }] }\n";
+    let safe = "version: 1\nsystem: safe\nadapter: soap\nwsdl: wsdl/order.wsdl\naccept: { username_token: { username: oa, password: \"${file:shop.secret}\" } }\n\
+        endpoints:\n  Submit: { listen: /soap/safe, id: No, reply: { body: { Got: message_id, Count: body.Lines.Line.len() } } }\n";
+    let routes = "version: 1\nroutes:\n  - { route: from-safe, from: safe/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-oa, from: oa/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-old, from: old/submit, type: any.order, key: order.no, to: [{ target: crm/put }] }\n";
     let place = Place::new(&[
         ("orders.yaml", routes),
         ("types/any.order.schema.json", r#"{"type":"object"}"#),
@@ -116,11 +118,13 @@ async fn called() -> Called {
         ("wsdl/rpc.wsdl", RPC),
         ("systems/oa.yaml", &oa),
         ("systems/old.yaml", &old),
+        ("systems/safe.yaml", safe),
         ("systems/crm.yaml", &crm.system("crm", "")),
     ]);
     let running = place.start().await;
     until("the paths to be mounted", async || {
         running.send(http::Method::GET, "/soap/oa", &[], "").await.status != 404
+            && running.send(http::Method::GET, "/soap/safe", &[], "").await.status != 404
             && running.send(http::Method::GET, "/soap/old", &[], "").await.status != 404
     })
     .await;
@@ -208,6 +212,30 @@ async fn node_soap_calls_in_both_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn password_digests_of_zeep_and_node_soap_are_known() {
+    let Some(peers) = peers() else { return };
+    let world = called().await;
+    let url = world.url("/soap/safe");
+    let mut sent = order("W-0");
+    sent["Total"] = json!("1.50");
+    sent.as_object_mut().expect("a map").remove("Note");
+    for (index, name) in ["zeep_client.py", "node_client.js"].iter().enumerate() {
+        let with = |password: &str, sent: &Value| {
+            let mut client = command(&peers, name);
+            client.args([&url, "Orders11", "none", "oa", password, &sent.to_string()]);
+            client
+        };
+        sent["No"] = json!(format!("W-{index}"));
+        let answer = call(with(KEY, &sent)).await;
+        assert_eq!(answer["ok"]["Got"], sent["No"], "{name}: {answer}");
+        world.arrived(index + 1).await;
+        let refused = call(with("wrong", &sent)).await;
+        assert!(refused["fault"].as_str().is_some_and(|text| text.contains("missing or wrong")), "{name}: {refused}");
+    }
+    world.running.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn php_calls_with_references_and_arrays() {
     let Some(peers) = peers() else { return };
     let world = called().await;
@@ -265,9 +293,8 @@ impl Calling {
     /// Waits until the peer has got something; a dead letter says why it has not.
     async fn reached(&self, server: &Server) {
         until("the peer has it", async || {
-            for letter in self.running.letters(State::Open).await {
-                panic!("a dead letter instead: {letter:?}");
-            }
+            let letters = self.running.letters(State::Open).await;
+            assert!(letters.is_empty(), "a dead letter instead: {letters:?}");
             !server.got().is_empty()
         })
         .await;

@@ -102,12 +102,12 @@ impl Check<'_> {
             self.problems.push(problem);
         }
         if let Some(accept) = &read.accept
-            && let Some(header) = accept.bad_header()
+            && let Some(header) = accept.http().bad_header()
         {
             self.error("bad-header", accept, format!("`{header}` is no header name"));
         }
         if let Some(auth) = &read.auth
-            && auth.is_ambiguous()
+            && auth.http().is_ambiguous()
         {
             self.mend("two-credentials", auth, "more than one way to prove who Gatehouse is", "keep one");
         }

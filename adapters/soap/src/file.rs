@@ -10,7 +10,6 @@ use gatehouse_core::outcome::OutcomeRule;
 use gatehouse_core::path::Path;
 use gatehouse_core::xml::QName;
 use gatehouse_core::yaml::{Entries, Located};
-use gatehouse_net::auth::{AcceptFile, AuthFile};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,6 +17,7 @@ use crate::contract::Contract;
 use crate::envelope::Version;
 use crate::template::{Template, TemplateFile};
 use crate::wsdl::Wsdl;
+use crate::wsse::{SoapAcceptFile, SoapAuthFile};
 
 /// A system that speaks SOAP.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -45,9 +45,9 @@ pub(crate) struct SystemFile {
     /// A PEM file with the CA that its certificate is trusted by. Default: the machine's.
     pub(crate) ca_file: Option<String>,
     /// How Gatehouse proves who it is when it calls. Default: not at all.
-    pub(crate) auth: Option<Located<AuthFile>>,
+    pub(crate) auth: Option<Located<SoapAuthFile>>,
     /// How the system proves who it is when it calls us.
-    pub(crate) accept: Option<Located<AcceptFile>>,
+    pub(crate) accept: Option<Located<SoapAcceptFile>>,
     /// What the engine keeps around all endpoints together.
     #[serde(default)]
     pub(crate) limits: LimitsFile,
@@ -157,7 +157,7 @@ pub(crate) struct Calls {
     pub(crate) version: Version,
     pub(crate) charset: String,
     pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) auth: AuthFile,
+    pub(crate) auth: SoapAuthFile,
     pub(crate) by_name: HashMap<String, Operation>,
 }
 
@@ -192,7 +192,7 @@ pub(crate) struct Block {
 /// The inbound half.
 #[derive(Clone, Debug)]
 pub(crate) struct Listeners {
-    pub(crate) accept: AcceptFile,
+    pub(crate) accept: SoapAcceptFile,
     /// Served to who asks for `?wsdl`.
     pub(crate) wsdl: Option<Arc<Wsdl>>,
     /// Operations by path.

@@ -26,6 +26,7 @@ use crate::fault::{self, Kind};
 use crate::file::{Listener, Listeners};
 use crate::media::Media;
 use crate::wsdl::Wsdl;
+use crate::wsse::{SoapAcceptFile, Verifier, is_security};
 
 /// How long requests under way may take to finish when the system stops listening.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -37,13 +38,13 @@ const MAX_ID: usize = 255;
 pub(crate) struct Listening {
     door: Arc<Door>,
     wsdl: Option<Arc<Wsdl>>,
-    accept: Accept,
+    accept: Proof,
     by_path: Vec<(String, Vec<Arc<Listener>>)>,
 }
 
 impl Listening {
     pub(crate) fn new(door: Arc<Door>, listeners: &Listeners, secrets: &dyn Secrets) -> Result<Self, Fault> {
-        let (accept, wsdl) = (listeners.accept.open(secrets)?, listeners.wsdl.clone());
+        let (accept, wsdl) = (Proof::open(&listeners.accept, secrets)?, listeners.wsdl.clone());
         Ok(Self { door, wsdl, accept, by_path: listeners.by_path.clone() })
     }
 }
@@ -73,6 +74,41 @@ impl Inbound for Listening {
     }
 }
 
+/// How a caller is known.
+#[derive(Clone)]
+struct Proof {
+    http: Accept,
+    /// Whether HTTP can prove anything.
+    has_http: bool,
+    token: Option<Verifier>,
+}
+
+impl Proof {
+    fn open(file: &SoapAcceptFile, secrets: &dyn Secrets) -> Result<Self, Fault> {
+        let token = file.username_token.as_ref().map(|token| Verifier::open(token, secrets)).transpose()?;
+        Ok(Self { http: file.http().open(secrets)?, has_http: file.has_http(), token })
+    }
+
+    /// Judges the head: whether the caller is known by it. One that is not may still be by its envelope.
+    fn at_head(&self, headers: &HeaderMap) -> Result<bool, Fault> {
+        match (self.http.verify(headers), &self.token) {
+            (Ok(()), None) => Ok(true),
+            (Ok(()), Some(_)) => Ok(self.has_http),
+            (Err(_), Some(_)) => Ok(false),
+            (Err(fault), None) => Err(fault),
+        }
+    }
+
+    /// Judges the envelope of a caller that its head did not prove; whether its security block was understood.
+    fn in_envelope(&self, proven: bool, envelope: &Envelope) -> Result<bool, Fault> {
+        let has_block = envelope.headers.iter().any(is_security);
+        match &self.token {
+            Some(token) if has_block || !proven => token.verify(envelope.version, &envelope.headers).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+}
+
 /// The operations on one path.
 struct Port {
     path: String,
@@ -80,7 +116,7 @@ struct Port {
     wsdl: Option<Arc<Wsdl>>,
     scheme: &'static str,
     listeners: Vec<Arc<Listener>>,
-    accept: Accept,
+    accept: Proof,
     intake: Arc<dyn Intake>,
     busy: Arc<RwLock<()>>,
 }
@@ -101,7 +137,7 @@ impl Service for Port {
 
 impl Port {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
-        let (media, version) = self.head(&request)?;
+        let (media, version, proven) = self.head(&request)?;
         let refuse = |fault: Fault| Refusal::new(version, fault);
         let action = action(&request.headers, &media, version).map_err(refuse)?;
         let traceparent = traceparent(&request.headers);
@@ -116,8 +152,9 @@ impl Port {
         let mut envelope = open(&bytes, &media, version, max)?;
         let version = envelope.version;
         let refuse = |fault: Fault| Refusal::new(version, fault);
+        let signed = self.accept.in_envelope(proven, &envelope).map_err(refuse)?;
         envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
-        let (listener, operation) = self.dispatch(&envelope)?;
+        let (listener, operation) = self.dispatch(&envelope, signed)?;
         check_action(&self.listeners, listener, action.as_deref()).map_err(refuse)?;
         if bytes.len() > listener.max_body {
             let text = format!("the body has more than {} bytes", listener.max_body);
@@ -155,7 +192,7 @@ impl Port {
     /// The WSDL, where it is asked for by somebody who may come in.
     fn describe(&self, request: &Request) -> Option<Response> {
         let query = request.query.as_deref().filter(|_| request.method == Method::GET)?;
-        if request.path.trim_end_matches('/') != self.path || self.accept.verify(&request.headers).is_err() {
+        if request.path.trim_end_matches('/') != self.path || self.accept.at_head(&request.headers).is_err() {
             return None;
         }
         let host = request.headers.get(HOST)?.to_str().ok()?;
@@ -164,7 +201,7 @@ impl Port {
     }
 
     /// What can be judged before a byte of the body is read.
-    fn head(&self, request: &Request) -> Result<(Media, Version), Refusal> {
+    fn head(&self, request: &Request) -> Result<(Media, Version, bool), Refusal> {
         let media = Media::of(&request.headers).unwrap_or_default();
         let version = if media.essence == Version::V12.media_type() { Version::V12 } else { Version::V11 };
         let refuse = |code: Code, text: String| Err(Refusal::new(version, Fault::new(code, text)));
@@ -172,7 +209,7 @@ impl Port {
             return refuse(Code::NotFound, "nothing is here".to_owned());
         }
         // Who may not come in is not told what there is.
-        self.accept.verify(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
+        let proven = self.accept.at_head(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
         if request.method != Method::POST {
             return refuse(Code::MethodNotAllowed, "SOAP is sent with POST".to_owned());
         }
@@ -180,12 +217,12 @@ impl Port {
             let text = "send SOAP 1.1 as `text/xml` or SOAP 1.2 as `application/soap+xml`".to_owned();
             return refuse(Code::UnsupportedMedia, text);
         }
-        Ok((media, version))
+        Ok((media, version, proven))
     }
 
     /// The operation that the body's first element names; the header blocks are judged first, as the standard says
     /// (SOAP 1.2 part 1 §2.6).
-    fn dispatch<'a>(&'a self, envelope: &'a Envelope) -> Result<(&'a Listener, &'a Element), Refusal> {
+    fn dispatch<'a>(&'a self, envelope: &'a Envelope, signed: bool) -> Result<(&'a Listener, &'a Element), Refusal> {
         let version = envelope.version;
         let refuse = |code: Code, text: String| Refusal::new(version, Fault::new(code, text));
         let first = envelope.body.first();
@@ -193,6 +230,9 @@ impl Port {
             .and_then(|first| self.listeners.iter().find(|listener| listener.operation == first.name))
             .map(|listener| &**listener);
         let understood = |block: &Element| {
+            if is_security(block) {
+                return signed;
+            }
             let known = |listener: &Listener| listener.id_header.as_ref() == Some(&block.name);
             listener.map_or_else(|| self.listeners.iter().any(|listener| known(listener)), known)
         };

@@ -3,7 +3,8 @@
 //! [`mod@file`] is a system's file and [`check`] its check; [`outbound`] calls; [`inbound`] listens; [`envelope`], [`mod@fault`]
 //! and [`media`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read
 //! what a system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies
-//! by it; [`connect`] makes the first files from it.
+//! by it; [`connect`] makes the first files from it. [`wsse`] is
+//! the password in the envelope.
 
 mod bind;
 mod body_schema;
@@ -20,6 +21,7 @@ mod outline;
 mod template;
 mod typed;
 mod wsdl;
+mod wsse;
 mod xsd;
 
 use std::sync::Arc;

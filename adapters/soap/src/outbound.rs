@@ -19,6 +19,7 @@ use crate::envelope::{self, Envelope, GATEHOUSE, Version};
 use crate::fault::{Kind, PeerFault};
 use crate::file::{Calls, Operation};
 use crate::media::Media;
+use crate::wsse::Signer;
 
 /// The most characters of a peer's reason that are passed on.
 const MAX_REASON: usize = 500;
@@ -31,6 +32,7 @@ pub(crate) struct Caller {
     calls: Calls,
     client: Client,
     auth: Option<(HeaderName, HeaderValue)>,
+    signer: Option<Signer>,
 }
 
 impl Caller {
@@ -42,7 +44,8 @@ impl Caller {
             max_answer,
             connections: connections as usize,
         })?;
-        Ok(Self { calls: calls.clone(), client, auth: calls.auth.open(secrets)? })
+        let signer = calls.auth.username_token.as_ref().map(|token| Signer::open(token, secrets)).transpose()?;
+        Ok(Self { calls: calls.clone(), client, auth: calls.auth.http().open(secrets)?, signer })
     }
 
     /// The request of one call: the body first, because only it can be wrong.
@@ -59,7 +62,8 @@ impl Caller {
                     .map_err(invalid)?,
             ],
         };
-        let headers = blocks(calls.version, operation, call).map_err(invalid)?;
+        let mut headers = blocks(calls.version, operation, call).map_err(invalid)?;
+        headers.extend(self.signer.as_ref().map(|signer| signer.block(calls.version)));
         let namespace = operation.element.namespace.as_deref();
         let bytes = envelope::write(calls.version, headers, body, namespace, &calls.charset)
             .map_err(|error| invalid(error.to_string()))?;

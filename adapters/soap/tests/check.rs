@@ -50,6 +50,25 @@ fn the_erp_of_the_example_site_is_accepted() {
 }
 
 #[test]
+fn what_does_not_fit_the_wsdl_is_told() {
+    let file = |system: &str, endpoint: &str| {
+        format!("version: 1\nsystem: erp\nadapter: soap\n{system}\nendpoints:\n  {endpoint}\n")
+    };
+    let cases = [
+        (file("wsdl: wsdl/gone.wsdl", "CreateSalesOrder: {}"), "wsdl-missing", "save the WSDL"),
+        (file("wsdl: wsdl/sales.wsdl", "CreateSaleOrder: {}"), "wsdl-operation", "did you mean `CreateSalesOrder`?"),
+        (file("wsdl: wsdl/sales.wsdl\nport: Sales", "CreateSalesOrder: {}"), "wsdl-port", "did you mean `SalesSoap`?"),
+        (file("wsdl: wsdl/sales.wsdl\nsoap: '1.2'", "CreateSalesOrder: {}"), "wsdl-port", ""),
+        (file("wsdl: wsdl/sales.wsdl", "CreateSalesOrder: { namespace: urn:x }"), "misplaced", "the WSDL says it"),
+        (file("wsdl: systems/erp.yaml", "CreateSalesOrder: {}"), "wsdl-xml", ""),
+    ];
+    for (text, code, help) in cases {
+        let told = problems(&text);
+        assert!(told.iter().any(|(_, found, _, mend)| *found == code && mend.contains(help)), "{code}: {told:?}");
+    }
+}
+
+#[test]
 fn the_schema_knows_every_key_of_the_example() {
     let schema = serde_json_text(&Soap::new(None).schema());
     for key in ["address", "soap", "accept", "listen", "id_header", "must_understand", "retry_when", "one_way", "reply"]

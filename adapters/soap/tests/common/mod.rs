@@ -23,11 +23,12 @@ use tokio::sync::oneshot;
 /// How long anything in a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) struct NoFiles;
+pub(crate) struct ExampleSite;
 
-impl SiteFiles for NoFiles {
-    fn file(&self, _: &str) -> Option<SourceFile> {
-        None
+impl SiteFiles for ExampleSite {
+    fn file(&self, path: &str) -> Option<SourceFile> {
+        let routes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../routes");
+        Some(SourceFile::new(path, std::fs::read_to_string(routes.join(path)).ok()?))
     }
 
     fn locate(&self, path: &str) -> PathBuf {
@@ -46,7 +47,7 @@ impl Secrets for Fixed {
 pub(crate) fn check(door: Option<Arc<Door>>, text: &str) -> (Option<Arc<dyn System>>, Vec<Problem>) {
     let mut problems = Problems::new();
     let file = SourceFile::new("systems/erp.yaml", text);
-    let system = Soap::new(door).check(&file, &NoFiles, &mut problems);
+    let system = Soap::new(door).check(&file, &ExampleSite, &mut problems);
     (system, problems.sorted())
 }
 

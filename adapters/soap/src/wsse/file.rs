@@ -1,0 +1,90 @@
+//! `auth:` and `accept:` of a SOAP system: those of HTTP, and a UsernameToken in the envelope.
+
+use gatehouse_core::secret::SecretRef;
+use gatehouse_net::auth::{AcceptFile, AcceptKeyFile, ApiKeyFile, AuthFile, BasicFile};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// How Gatehouse proves who it is. At most one way of HTTP, and beside it a UsernameToken where one is asked for.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SoapAuthFile {
+    /// A key in a header.
+    pub(crate) api_key: Option<ApiKeyFile>,
+    /// HTTP Basic (RFC 7617).
+    pub(crate) basic: Option<BasicFile>,
+    /// A bearer token (RFC 6750).
+    pub(crate) bearer: Option<SecretRef>,
+    /// A WS-Security UsernameToken in the envelope's header.
+    pub(crate) username_token: Option<SendTokenFile>,
+}
+
+/// A UsernameToken that Gatehouse sends.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SendTokenFile {
+    /// The name.
+    pub(crate) username: String,
+    /// The password.
+    pub(crate) password: SecretRef,
+    /// Send a digest with a nonce and the time instead of the password itself. Default false.
+    #[serde(default)]
+    pub(crate) digest: bool,
+    /// Add a Timestamp that says for how many seconds the message is good. Default: none.
+    #[serde(default)]
+    pub(crate) timestamp: Option<u32>,
+    /// Whether the system must refuse the call when it does not know WS-Security. Default true.
+    #[serde(default = "yes")]
+    pub(crate) must_understand: bool,
+}
+
+/// How a system proves who it is. One of them is enough.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SoapAcceptFile {
+    /// A key in a header.
+    pub(crate) api_key: Option<AcceptKeyFile>,
+    /// HTTP Basic (RFC 7617).
+    pub(crate) basic: Option<BasicFile>,
+    /// A WS-Security UsernameToken in the envelope's header.
+    pub(crate) username_token: Option<AcceptTokenFile>,
+}
+
+/// A UsernameToken that callers send.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AcceptTokenFile {
+    /// The name.
+    pub(crate) username: String,
+    /// The password.
+    pub(crate) password: SecretRef,
+    /// Take the password in clear too, not only its digest. Over TLS only. Default false.
+    #[serde(default)]
+    pub(crate) text: bool,
+    /// How many seconds a token is good after it was made; a nonce is remembered for so long. Default 300.
+    #[serde(default)]
+    pub(crate) window: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl SoapAuthFile {
+    /// What HTTP carries.
+    pub(crate) fn http(&self) -> AuthFile {
+        AuthFile { api_key: self.api_key.clone(), basic: self.basic.clone(), bearer: self.bearer.clone() }
+    }
+}
+
+impl SoapAcceptFile {
+    /// What HTTP carries.
+    pub(crate) fn http(&self) -> AcceptFile {
+        AcceptFile { api_key: self.api_key.clone(), basic: self.basic.clone() }
+    }
+
+    /// Whether HTTP carries anything.
+    pub(crate) fn has_http(&self) -> bool {
+        self.api_key.is_some() || self.basic.is_some()
+    }
+}
