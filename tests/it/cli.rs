@@ -153,3 +153,62 @@ async fn the_demo_tells_its_whole_story() {
     let code = told.expect("it ends in time").expect("it passes");
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
 }
+
+/// The folder of real WSDLs; skipped loudly where it is not.
+fn wsdls() -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("GATEHOUSE_CORPUS").map(std::path::PathBuf::from);
+    let folder =
+        named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus")).join("wsdl");
+    if !folder.is_dir() {
+        eprintln!("SKIPPED: the corpus is not at {}", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+#[test]
+fn connecting_any_wsdl_of_the_corpus_leaves_a_sound_site() {
+    use gatehouse_core::diagnostics::{Problems, SourceFile};
+    use gatehouse_core::xml;
+    use gatehouse_soap::connect::{Description, Wanted};
+
+    let Some(folder) = wsdls() else { return };
+    let oracle = std::fs::read_to_string(folder.join("ORACLE.tsv")).expect("readable");
+    for line in oracle.lines().skip(1).filter(|line| line.contains("\tloads\t") && !line.contains("\t0/0/0")) {
+        let path = folder.join(line.split('\t').next().expect("a file"));
+        let beside = path.parent().expect("a folder").to_owned();
+        let find = |name: &str| {
+            let bytes = std::fs::read(beside.join(name)).ok()?;
+            Some(SourceFile::new(name, xml::text_of(&bytes, None).ok()?))
+        };
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let mut problems = Problems::new();
+        let description = Description::read(find(&name).expect("there"), &find, &mut problems).expect("loads");
+        // The largest has a hundred operations of a hundred types each: some of them.
+        let operations = match name.as_str() {
+            "services.wsdl" => vec!["CreateItem".to_owned(), "FindItem".to_owned(), "GetFolder".to_owned()],
+            _ => Vec::new(),
+        };
+        for listen in [None, Some("/soap/connected".to_owned())] {
+            let wanted = Wanted {
+                system: "connected".to_owned(),
+                wsdl: format!("wsdl/{name}"),
+                port: None,
+                operations: operations.clone(),
+                listen,
+            };
+            let mut files =
+                vec![("systems/crm.yaml".to_owned(), CRM.to_owned()), ("orders.yaml".to_owned(), SOUND.to_owned())];
+            files.extend(description.files_for(&wanted).expect(&name).into_iter().map(|file| (file.path, file.text)));
+            files.extend(
+                description.files().map(|name| (format!("wsdl/{name}"), find(name).expect("there").text().to_owned())),
+            );
+            let borrowed: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+            let (site, problems) = Place::new(&borrowed).check();
+            let told: Vec<_> = problems.sorted().iter().map(|problem| problem.render(false)).collect();
+            assert!(site.is_some(), "{name}: {}", told.join("\n"));
+        }
+        let tree = description.tree(&operations, 3);
+        assert!(tree.contains("service ") && tree.contains("request "), "{name}: {tree}");
+    }
+}

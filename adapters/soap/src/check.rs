@@ -24,6 +24,13 @@ const CALL_NAMES: [&str; 3] = ["body", "message", "delivery_id"];
 /// The names that a reply's expressions see.
 const REPLY_NAMES: [&str; 3] = ["body", "message_id", "reply"];
 
+/// Whether two operations on one path cannot be told apart: by the element that begins the body, or by the action.
+fn is_same(one: &Listener, other: &Listener) -> bool {
+    let said = |listener: &Listener| listener.action.clone().filter(|action| !action.is_empty());
+    let by_action = matches!((said(one), said(other)), (Some(one), Some(other)) if one != other);
+    one.operation == other.operation && one.is_empty() == other.is_empty() && !by_action
+}
+
 /// Reads and checks a file.
 pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Problems) -> Option<Checked> {
     let read = yaml::read::<SystemFile>(file, problems)?;
@@ -284,10 +291,10 @@ impl Check<'_> {
             by_path.push((listen.value.clone(), Vec::new()));
         }
         let shared = &mut by_path[index].1;
-        if let Some(first) = shared.iter().find(|other| other.operation == listener.operation) {
+        if let Some(first) = shared.iter().find(|other| is_same(other, &listener)) {
             let message = format!("`{}` already takes `{}` on {}", first.endpoint, listener.operation, listen.value);
             let problem = Problem::error("same-operation", self.file, name.span.clone(), message)
-                .help("give one of them another `operation`, `namespace` or `listen`");
+                .help("give one of them another `operation`, `namespace`, `action` or `listen`");
             self.problems.push(problem);
         }
         shared.push(Arc::new(listener));

@@ -263,7 +263,11 @@ fn mapping(wanted: &Wanted, operation: &Operation, lines: &[Line]) -> NewFile {
         let path = quoted(&line.path);
         let required = if line.required && wanted.listen.is_none() { ", required: true" } else { "" };
         let row = format!("  - {{ to: {path}, from: {path}, type: {leaf}{required} }}");
-        let doc = line.doc.as_deref().map(|doc| format!(". {}", one_line(doc))).unwrap_or_default();
+        let doc = line
+            .doc
+            .as_deref()
+            .map(|doc| format!(". {}", one_line(doc).chars().take(60).collect::<String>()))
+            .unwrap_or_default();
         let _ = writeln!(text, "{row:<70} # {}{doc}", remark(line));
     }
     if leaves.is_empty() {

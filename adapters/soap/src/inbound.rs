@@ -13,7 +13,6 @@ use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::secret::Secrets;
 use gatehouse_core::xml::{self, Element};
 use gatehouse_core::{Map, Value};
-use gatehouse_net::auth::Accept;
 use gatehouse_net::door::{Door, Request, Response, Service};
 use gatehouse_net::problem::{Problem, rate_headers, status};
 use gatehouse_net::trace::traceparent;
@@ -21,12 +20,13 @@ use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTH
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::RwLock;
 
+use crate::dispatch;
 use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
 use crate::fault::{self, Kind};
 use crate::file::{Listener, Listeners};
 use crate::media::Media;
+use crate::proof::Proof;
 use crate::wsdl::Wsdl;
-use crate::wsse::{SoapAcceptFile, Verifier, is_security};
 
 /// How long requests under way may take to finish when the system stops listening.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -74,41 +74,6 @@ impl Inbound for Listening {
     }
 }
 
-/// How a caller is known.
-#[derive(Clone)]
-struct Proof {
-    http: Accept,
-    /// Whether HTTP can prove anything.
-    has_http: bool,
-    token: Option<Verifier>,
-}
-
-impl Proof {
-    fn open(file: &SoapAcceptFile, secrets: &dyn Secrets) -> Result<Self, Fault> {
-        let token = file.username_token.as_ref().map(|token| Verifier::open(token, secrets)).transpose()?;
-        Ok(Self { http: file.http().open(secrets)?, has_http: file.has_http(), token })
-    }
-
-    /// Judges the head: whether the caller is known by it. One that is not may still be by its envelope.
-    fn at_head(&self, headers: &HeaderMap) -> Result<bool, Fault> {
-        match (self.http.verify(headers), &self.token) {
-            (Ok(()), None) => Ok(true),
-            (Ok(()), Some(_)) => Ok(self.has_http),
-            (Err(_), Some(_)) => Ok(false),
-            (Err(fault), None) => Err(fault),
-        }
-    }
-
-    /// Judges the envelope of a caller that its head did not prove; whether its security block was understood.
-    fn in_envelope(&self, proven: bool, envelope: &Envelope) -> Result<bool, Fault> {
-        let has_block = envelope.headers.iter().any(is_security);
-        match &self.token {
-            Some(token) if has_block || !proven => token.verify(envelope.version, &envelope.headers).map(|()| true),
-            _ => Ok(false),
-        }
-    }
-}
-
 /// The operations on one path.
 struct Port {
     path: String,
@@ -139,7 +104,7 @@ impl Port {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let (media, version, proven) = self.head(&request)?;
         let refuse = |fault: Fault| Refusal::new(version, fault);
-        let action = action(&request.headers, &media, version).map_err(refuse)?;
+        let action = dispatch::action(&request.headers, &media, version).map_err(refuse)?;
         let traceparent = traceparent(&request.headers);
         // Several operations on one path are told apart only by their bodies.
         let mut admission = match self.listeners.as_slice() {
@@ -154,8 +119,8 @@ impl Port {
         let refuse = |fault: Fault| Refusal::new(version, fault);
         let signed = self.accept.in_envelope(proven, &envelope).map_err(refuse)?;
         envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
-        let (listener, operation) = self.dispatch(&envelope, signed)?;
-        check_action(&self.listeners, listener, action.as_deref()).map_err(refuse)?;
+        let listener = dispatch::find(&self.listeners, &envelope, action.as_deref(), signed)
+            .map_err(|(kind, fault)| Refusal { version, kind, fault })?;
         if bytes.len() > listener.max_body {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
@@ -166,7 +131,7 @@ impl Port {
                 let text = format!("the request does not fit `{name}` of the WSDL");
                 refuse(Fault::new(Code::Invalid, text).violations(violations))
             })?,
-            None => operation.to_value(),
+            None => envelope.body.first().map(Element::to_value).unwrap_or_default(),
         };
         let id = message_id(listener, &envelope, &body).map_err(refuse)?;
         let admission = match admission.take() {
@@ -219,96 +184,6 @@ impl Port {
         }
         Ok((media, version, proven))
     }
-
-    /// The operation that the body's first element names; the header blocks are judged first, as the standard says
-    /// (SOAP 1.2 part 1 §2.6).
-    fn dispatch<'a>(&'a self, envelope: &'a Envelope, signed: bool) -> Result<(&'a Listener, &'a Element), Refusal> {
-        let version = envelope.version;
-        let refuse = |code: Code, text: String| Refusal::new(version, Fault::new(code, text));
-        let first = envelope.body.first();
-        let listener = first
-            .and_then(|first| self.listeners.iter().find(|listener| listener.operation == first.name))
-            .map(|listener| &**listener);
-        let understood = |block: &Element| {
-            if is_security(block) {
-                return signed;
-            }
-            let known = |listener: &Listener| listener.id_header.as_ref() == Some(&block.name);
-            listener.map_or_else(|| self.listeners.iter().any(|listener| known(listener)), known)
-        };
-        if let Some(block) = envelope.headers.iter().find(|block| must_understand(version, block) && !understood(block))
-        {
-            let text = format!("the header block `{}` is not understood here", block.name);
-            let mut refusal = refuse(Code::Malformed, text);
-            refusal.kind = Kind::MustUnderstand;
-            return Err(refusal);
-        }
-        match (listener, envelope.body.as_slice()) {
-            (Some(listener), [operation]) => Ok((listener, operation)),
-            (Some(_), _) => {
-                Err(refuse(Code::Malformed, "the body of the envelope has more than one element".to_owned()))
-            }
-            (None, [first, ..]) => Err(refuse(Code::Malformed, format!("there is no operation `{}` here", first.name))),
-            (None, []) => Err(refuse(Code::Malformed, "the body of the envelope is empty".to_owned())),
-        }
-    }
-}
-
-/// The action that the head names: `SOAPAction` (1.1 §6.1.1), or the parameter of the content type (1.2). Only a second
-/// opinion: the body decides.
-fn action(headers: &HeaderMap, media: &Media, version: Version) -> Result<Option<String>, Fault> {
-    let bad = |text: &str| Fault::new(Code::Malformed, text);
-    let mut sent = headers.get_all("soapaction").iter();
-    let (first, second) = (sent.next(), sent.next());
-    if second.is_some() {
-        return Err(bad("there are two SOAPAction headers"));
-    }
-    if version == Version::V12 {
-        return Ok(media.action.clone().filter(|action| !action.is_empty()));
-    }
-    let Some(first) = first else { return Ok(None) };
-    let text = first.to_str().map_err(|_| bad("the SOAPAction header is no text"))?.trim();
-    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    Ok(Some(bare.to_owned()).filter(|action| !action.is_empty()))
-}
-
-/// Refuses an action that names another operation than the body does: somebody routed or judged by the other one.
-fn check_action(all: &[Arc<Listener>], listener: &Listener, action: Option<&str>) -> Result<(), Fault> {
-    let Some(action) = action else { return Ok(()) };
-    let last = action.rsplit(['/', '#', ':']).next().unwrap_or_default();
-    let contradicts = match &listener.action {
-        Some(own) if !own.is_empty() => own != action,
-        _ => all.iter().any(|other| {
-            other.operation != listener.operation
-                && (other.action.as_deref() == Some(action)
-                    || (*other.operation.local == *last && other.operation.local != listener.operation.local))
-        }),
-    };
-    if contradicts {
-        let text = format!("the action does not belong to `{}`, which is in the body", listener.operation);
-        return Err(Fault::new(Code::Malformed, text));
-    }
-    Ok(())
-}
-
-/// Whether a header block must be understood by us: it is marked, and meant for the receiver or for anybody next.
-fn must_understand(version: Version, block: &Element) -> bool {
-    let attribute = |local: &str| block.attribute(Some(version.namespace()), local).map(str::trim);
-    let marked = attribute("mustUnderstand").is_some_and(|mark| !matches!(mark, "0" | "false"));
-    let role = match version {
-        Version::V11 => attribute("actor"),
-        Version::V12 => attribute("role"),
-    };
-    let ours = match role.unwrap_or_default() {
-        "" => true,
-        role => [
-            "http://schemas.xmlsoap.org/soap/actor/next",
-            "http://www.w3.org/2003/05/soap-envelope/role/next",
-            "http://www.w3.org/2003/05/soap-envelope/role/ultimateReceiver",
-        ]
-        .contains(&role),
-    };
-    marked && ours
 }
 
 /// Opens the envelope, whose version must be that of its content type.

@@ -73,8 +73,8 @@ impl Verifier {
             return None;
         }
         if let Some(stamp) = optional(block, WSU, "Timestamp")? {
-            let expires = optional(stamp, WSU, "Expires")?.map(|text| time(text)).unwrap_or(Some(now))?;
-            let created = optional(stamp, WSU, "Created")?.map(|text| time(text)).unwrap_or(Some(now))?;
+            let expires = optional(stamp, WSU, "Expires")?.map(time).unwrap_or(Some(now))?;
+            let created = optional(stamp, WSU, "Created")?.map(time).unwrap_or(Some(now))?;
             if expires < now || created > now.saturating_add(SKEW).ok()? {
                 return None;
             }

@@ -68,7 +68,10 @@ pub(super) fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(out::WRONG));
         }
     };
-    let copies: Vec<&str> = if inside { Vec::new() } else { description.files().collect() };
+    // A copy that is there already, byte for byte, needs no writing.
+    let folder = wsdl::folder(&args.wsdl);
+    let is_new = |name: &&str| !same(&folder.join(name), &site.site.join(FOLDER).join(name));
+    let copies: Vec<&str> = if inside { Vec::new() } else { description.files().filter(is_new).collect() };
     let copied = copies.iter().map(|name| format!("{FOLDER}/{name}"));
     let taken: Vec<_> =
         files.iter().map(|file| file.path.clone()).chain(copied).filter(|path| site.site.join(path).exists()).collect();
@@ -83,7 +86,7 @@ pub(super) fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode> {
     let verb = if args.dry_run { "would write" } else { "wrote" };
     for name in copies {
         if !args.dry_run {
-            copy(&wsdl::folder(&args.wsdl).join(name), &site.site.join(FOLDER).join(name))?;
+            copy(&folder.join(name), &site.site.join(FOLDER).join(name))?;
         }
         out::line(format!("{verb} {FOLDER}/{name}"));
     }
@@ -110,6 +113,10 @@ fn kept(wsdl: &Path, name: &str, site: &Path) -> (String, bool) {
         Some(relative) => (relative, true),
         None => (format!("{FOLDER}/{name}"), false),
     }
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((std::fs::read(one), std::fs::read(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The bytes as they are: their charset is theirs.
