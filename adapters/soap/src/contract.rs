@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use gatehouse_core::fault::Violation;
-use gatehouse_core::xml::{Element, QName, SOAP_ENC};
+use gatehouse_core::xml::{Element, Node, QName, SOAP_ENC};
 use gatehouse_core::{Map, Value};
 
 use crate::envelope::{Envelope, Version};
 use crate::typed::{self, Mode};
 use crate::wsdl::{Message, Operation, Wsdl};
+use crate::xsd::ElementId;
 
 /// An operation of a port.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ impl Contract {
             [only] => vec![typed::write(schemas, *only, value, message.encoded)?],
             // A document message of several parts is a map of them (WS-I Basic Profile R2201 forbids it; some have it).
             parts => {
-                let part = |id: &crate::xsd::ElementId| {
+                let part = |id: &ElementId| {
                     let inside = value.field(&schemas.element(*id).name.local)?;
                     Some(typed::write(schemas, *id, inside, message.encoded))
                 };
@@ -91,11 +92,32 @@ impl Contract {
         self.read(self.operation.output.as_ref(), body, Mode::Lenient).unwrap_or_default()
     }
 
+    /// An encoded call whose arguments have names of their own (`param0`): callers that know no WSDL send them in its order.
+    fn by_position(&self, wrapper: ElementId, first: &Element) -> Option<Element> {
+        let schemas = &self.wsdl.schemas;
+        let complex = schemas.complex(schemas.element(wrapper).ty)?;
+        let known = first.elements().any(|child| complex.fields.keys().any(|name| name.local == child.name.local));
+        if known || first.elements().count() != complex.fields.len() {
+            return None;
+        }
+        let mut names = complex.fields.keys();
+        let mut renamed = first.clone();
+        for node in &mut renamed.children {
+            if let Node::Element(child) = node {
+                child.name = names.next()?.clone();
+            }
+        }
+        Some(renamed)
+    }
+
     fn read(&self, message: Option<&Message>, body: &[Element], mode: Mode) -> Result<Value, Vec<Violation>> {
         let schemas = &self.wsdl.schemas;
         match (message.map(|message| message.body.as_slice()), body) {
             (_, []) => Ok(Value::Null),
-            (Some([only]), [first, ..]) => typed::read(schemas, *only, first, mode),
+            (Some([only]), [first, ..]) => {
+                let named = message.filter(|message| message.encoded).and_then(|_| self.by_position(*only, first));
+                typed::read(schemas, *only, named.as_ref().unwrap_or(first), mode)
+            }
             (Some(parts), elements) if !parts.is_empty() => {
                 let mut map = Map::new();
                 for (id, element) in parts.iter().zip(elements) {

@@ -187,7 +187,7 @@ impl Port {
 }
 
 /// Opens the envelope, whose version must be that of its content type.
-fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -> Result<Envelope, Refusal> {
+pub(crate) fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -> Result<Envelope, Refusal> {
     let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
     let root = xml::decode(bytes, media.charset.as_deref(), &limits).map_err(|error| {
         let code = if error.too_large { Code::TooLarge } else { Code::Malformed };
@@ -313,10 +313,10 @@ fn reply_value(listener: &Listener, body: &Value, receipt: &Receipt) -> Result<V
 }
 
 /// A no, in the caller's version.
-struct Refusal {
+pub(crate) struct Refusal {
     version: Version,
-    kind: Kind,
-    fault: Fault,
+    pub(crate) kind: Kind,
+    pub(crate) fault: Fault,
 }
 
 impl Refusal {

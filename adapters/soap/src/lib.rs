@@ -26,6 +26,9 @@ mod wsdl;
 mod wsse;
 mod xsd;
 
+#[cfg(test)]
+mod interop_tests;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

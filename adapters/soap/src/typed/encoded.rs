@@ -21,16 +21,17 @@ const MAX_ITEMS: usize = 100_000;
 const APACHE: &str = "http://xml.apache.org/xml-soap";
 
 /// Puts what is referred to (`href="#id1"`, in 1.2 `enc:ref="id1"`) where it is referred from, and leaves the roots: both the
-/// way of Axis (`multiRef` elements at the end of the body) and that of PHP (an `id` at the first use).
+/// way of Axis (`multiRef` elements at the end of the body) and that of PHP (an `id` at the first use). `headers` may hold what is
+/// referred to as well.
 ///
 /// # Errors
 /// A reference to nothing or to itself, or more than can be unfolded.
-pub(crate) fn inline(body: Vec<Element>) -> Result<Vec<Element>, String> {
+pub(crate) fn inline(body: Vec<Element>, headers: &[Element]) -> Result<Vec<Element>, String> {
     if !body.iter().any(refers) {
         return Ok(body);
     }
     let mut by_id = HashMap::new();
-    for element in &body {
+    for element in body.iter().chain(headers) {
         collect(element, &mut by_id);
     }
     let mut unfolding = Unfolding { by_id, open: Vec::new(), nodes: 0 };
