@@ -172,7 +172,7 @@ fn the_example_site_is_sound_and_passes_its_own_tests() {
     let adapters = gatehouse::registry::adapters(None);
     let (site, problems) = gatehouse::site::load(&root().join("routes"), &adapters).unwrap();
     let site = site.unwrap_or_else(|| panic!("{:?}", problems.sorted()));
-    let failures = site.tests.iter().map(|test| test.run()).flat_map(|outcome| outcome.failures);
+    let failures = site.tests.iter().map(|test| test.run(&site.systems)).flat_map(|outcome| outcome.failures);
     let examples =
         site.mappings.values().flat_map(|mapping| mapping.run_examples()).filter_map(|example| example.failure);
     fail(&failures.chain(examples).collect::<Vec<_>>());

@@ -171,17 +171,38 @@ pub(crate) fn write(
     namespace: Option<&str>,
     charset: &str,
 ) -> Result<Vec<u8>, NotXml> {
+    let prefixes = prefixes(version, namespace);
+    let options = WriteOptions { charset, prefixes: &prefixes, ..WriteOptions::default() };
+    assemble(version, headers, body).encode_with(&options)
+}
+
+/// An envelope as people read it: indented, without a declaration.
+pub(crate) fn preview(
+    version: Version,
+    body: impl IntoIterator<Item = Element>,
+    namespace: Option<&str>,
+) -> Result<String, NotXml> {
+    let prefixes = prefixes(version, namespace);
+    let options = WriteOptions { prefixes: &prefixes, declaration: false, pretty: true, ..WriteOptions::default() };
+    let bytes = assemble(version, Vec::new(), body).encode_with(&options)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn assemble(version: Version, headers: Vec<Element>, body: impl IntoIterator<Item = Element>) -> Element {
     let part = |local: &str| Element::new(Some(version.namespace()), local);
     let mut envelope = part("Envelope");
     if !headers.is_empty() {
         envelope = envelope.with_child(headers.into_iter().fold(part("Header"), Element::with_child));
     }
-    envelope = envelope.with_child(body.into_iter().fold(part("Body"), Element::with_child));
+    envelope.with_child(body.into_iter().fold(part("Body"), Element::with_child))
+}
+
+fn prefixes(version: Version, namespace: Option<&str>) -> Vec<(&'static str, &str)> {
     let mut prefixes = vec![("soap", version.namespace())];
     if let Some(namespace) = namespace.filter(|namespace| *namespace != version.namespace()) {
         prefixes.push(("m", namespace));
     }
-    envelope.encode_with(&WriteOptions { charset, prefixes: &prefixes, ..WriteOptions::default() })
+    prefixes
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod interop_tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use gatehouse_core::Value;
 use gatehouse_core::adapter::{Adapter, Endpoint, Inbound, Outbound, SiteFiles, System};
 use gatehouse_core::diagnostics::{Problems, SourceFile};
 use gatehouse_core::fault::{Code, Fault};
@@ -95,6 +96,10 @@ impl System for SoapSystem {
 
     fn endpoints(&self) -> &[Endpoint] {
         &self.checked.endpoints
+    }
+
+    fn preview(&self, endpoint: &str, body: &Value) -> Result<Option<String>, Fault> {
+        outbound::preview(&self.checked.calls, endpoint, body)
     }
 
     async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault> {

@@ -51,17 +51,7 @@ impl Caller {
     /// The request of one call: the body first, because only it can be wrong.
     fn request(&self, operation: &Operation, call: &Call<'_>) -> Result<Request<Bytes>, Fault> {
         let calls = &self.calls;
-        let invalid = |reason: String| Fault::new(Code::Invalid, format!("the call cannot be written: {reason}"));
-        let body = match &operation.contract {
-            Some(contract) => contract.write_request(calls.version, call.body).map_err(|violations| {
-                let name = &contract.operation.name;
-                Fault::new(Code::Invalid, format!("the call does not fit `{name}` of the WSDL")).violations(violations)
-            })?,
-            None => vec![
-                Element::from_value_in(&operation.element, operation.children.as_deref(), call.body)
-                    .map_err(invalid)?,
-            ],
-        };
+        let body = body(calls, operation, call.body)?;
         let mut headers = blocks(calls.version, operation, call).map_err(invalid)?;
         headers.extend(self.signer.as_ref().map(|signer| signer.block(calls.version)));
         let namespace = operation.element.namespace.as_deref();
@@ -94,6 +84,32 @@ impl Caller {
         }
         Ok(request)
     }
+}
+
+fn invalid(reason: String) -> Fault {
+    Fault::new(Code::Invalid, format!("the call cannot be written: {reason}"))
+}
+
+/// What stands in the body of a call.
+fn body(calls: &Calls, operation: &Operation, value: &Value) -> Result<Vec<Element>, Fault> {
+    match &operation.contract {
+        Some(contract) => contract.write_request(calls.version, value).map_err(|violations| {
+            let name = &contract.operation.name;
+            Fault::new(Code::Invalid, format!("the call does not fit `{name}` of the WSDL")).violations(violations)
+        }),
+        None => {
+            let element = Element::from_value_in(&operation.element, operation.children.as_deref(), value);
+            Ok(vec![element.map_err(invalid)?])
+        }
+    }
+}
+
+/// The envelope of a call, for people: without header blocks, which need a message.
+pub(crate) fn preview(calls: &Calls, endpoint: &str, value: &Value) -> Result<Option<String>, Fault> {
+    let Some(operation) = calls.by_name.get(endpoint) else { return Ok(None) };
+    let body = body(calls, operation, value)?;
+    let namespace = operation.element.namespace.as_deref();
+    envelope::preview(calls.version, body, namespace).map(Some).map_err(|error| invalid(error.to_string()))
 }
 
 #[async_trait]

@@ -3,9 +3,7 @@
 //! An adapter speaks one protocol. It has an inbound half, an outbound half, or both. It **checks** (pure: every
 //! problem with its place), **connects** (may do IO, spawns nothing) and **delivers** or **runs**. It makes *one*
 //! attempt: retry, back-off, time-outs, concurrency, rates, circuits, metrics, traces and dead letters are the engine's,
-//! done once around all adapters. If an adapter needs one of them, the engine lacks something: mend it there.
-//!
-//! `docs/adapters.md` walks through adding one. Nothing here names any adapter.
+//! once. If an adapter needs one of them, the engine lacks something: mend it there. `docs/adapters.md` walks through one.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -64,6 +62,11 @@ pub trait System: Send + Sync {
 
     /// What it offers and sends.
     fn endpoints(&self) -> &[Endpoint];
+
+    /// What a call with `body` would send, as far as it is known without the system; `None` where the body says it all. Pure.
+    fn preview(&self, _endpoint: &str, _body: &Value) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
 
     /// Makes the outbound half ready. Called again with back-off while it fails, unless the verdict is `Hold` or
     /// `Reject`. Never called where no endpoint is outbound. Spawns nothing.

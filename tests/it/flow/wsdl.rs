@@ -198,3 +198,50 @@ async fn the_wsdl_is_served_with_this_address_and_its_imports() {
     assert_eq!(world.running.send(Method::GET, "/soap/oa?passwd", &key, "").await.status, 405);
     world.running.gateway.stop().await;
 }
+
+const ASK: &str = "version: 1
+routes:
+  - { route: ask, from: oa/Submit, exchange: request, type: any.order, key: No, reply: to-caller, to: [{ target: erp/Submit }] }
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_waits_for_the_answer_of_another_soap_system() {
+    let erp = Peer::start().await;
+    let says = |inner: &str, status| {
+        let text = format!("<s:Envelope xmlns:s='{V11}'><s:Body>{inner}</s:Body></s:Envelope>");
+        erp.behave(move |_| (std::time::Duration::ZERO, status, text.clone()));
+    };
+    let erp_file = format!(
+        "version: 1\nsystem: erp\nadapter: soap\nwsdl: wsdl/order.wsdl\naddress: http://{}/ws\nendpoints:\n  Submit: {{}}\n",
+        erp.address
+    );
+    let oa = OA.replace(", reply: { body: { Got: message_id, Count: body.Lines.Line.len() } }", "");
+    let to_caller = "version: 1\nmapping: to-caller\nrows:\n  - { to: Got, from: Got, clean: [upper] }\n  - { to: Count, from: Count }\n";
+    let place = Place::new(&[
+        ("orders.yaml", ASK),
+        ("mappings/to-caller.yaml", to_caller),
+        ("types/any.order.schema.json", r#"{"type":"object"}"#),
+        ("wsdl/order.wsdl", WSDL),
+        ("wsdl/order.xsd", XSD),
+        ("systems/oa.yaml", &oa),
+        ("systems/erp.yaml", &erp_file),
+    ]);
+    let running = place.start().await;
+    until("the path to be mounted", async || running.send(Method::GET, "/soap/oa", &[], "").await.status != 404).await;
+    let (crm, mainframe) = (Peer::start().await, Peer::start().await);
+    let world = World { _place: place, crm, erp: Peer::start().await, mainframe, running };
+    let line = "<o:Line><o:Sku>x</o:Sku><o:Qty>1</o:Qty></o:Line>";
+
+    says("<o:SubmitResponse xmlns:o='urn:oa'><o:Got>so-7</o:Got><o:Count>3</o:Count></o:SubmitResponse>", 200);
+    let answer = world.post("/soap/oa", &submit("R-1", line)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.text.contains("Got>SO-7</") && answer.text.contains("Count>3</"), "{}", answer.text);
+
+    let fault = "<s:Fault><faultcode>s:Client</faultcode><faultstring>没有这个客户</faultstring></s:Fault>";
+    says(fault, 500);
+    let refused = world.post("/soap/oa", &submit("R-2", line)).await;
+    assert!(refused.text.contains("没有这个客户") && refused.text.contains("R-2"), "{refused:?}");
+    assert!(refused.text.contains("Fault"), "{refused:?}");
+    assert_eq!(erp.got().len(), 2, "a question is asked once");
+    world.running.gateway.stop().await;
+}

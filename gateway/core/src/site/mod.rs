@@ -17,7 +17,7 @@ pub use files::Files;
 pub use gateway::{Address, AdminConfig, BusConfig, Gateway, GatewayFile, StoreConfig, Telemetry, TlsConfig};
 pub use plan::{Planned, outbound_body};
 pub use routes::{RetryPolicy, Route, RoutesFile, Target, Unrouted};
-pub use suite::{RouteTest, TestOutcome, TestsFile, decode_sample};
+pub use suite::{RouteTest, TestOutcome, TestsFile, decode_sample, preview};
 
 use crate::adapter::{Adapter, System};
 use crate::diagnostics::Problems;

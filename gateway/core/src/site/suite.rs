@@ -6,8 +6,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Files, Route, outbound_body};
-use crate::adapter::SiteFiles;
+use super::{Files, Route, Target, outbound_body};
+use crate::adapter::{SiteFiles, System};
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::json;
 use crate::limits::BodyLimits;
@@ -76,9 +76,9 @@ pub struct TestOutcome {
 }
 
 impl RouteTest {
-    /// Runs it.
+    /// Runs it. `systems` judge what would be sent to them.
     #[must_use]
-    pub fn run(&self) -> TestOutcome {
+    pub fn run(&self, systems: &BTreeMap<String, Arc<dyn System>>) -> TestOutcome {
         let mut failures = Vec::new();
         match (self.route.plan(&self.body, &Value::map()), &self.refused) {
             (Err(fault), Some(reason)) => {
@@ -101,7 +101,12 @@ impl RouteTest {
                         match (expected.get(&target.name), outbound_body(target, &planned.body)) {
                             (None, _) => failures.push(format!("{} gets it, but should not", target.name)),
                             (Some(_), Err(fault)) => failures.push(format!("{}: {}", target.name, explain(&fault))),
-                            (Some(expected), Ok(body)) => differ(&target.name, expected, &body, &mut failures),
+                            (Some(expected), Ok(body)) => {
+                                differ(&target.name, expected, &body, &mut failures);
+                                if let Err(fault) = preview(systems, target, &body) {
+                                    failures.push(format!("{}: {}", target.name, explain(&fault)));
+                                }
+                            }
                         }
                     }
                 }
@@ -109,6 +114,21 @@ impl RouteTest {
         }
         TestOutcome { name: self.name.clone(), place: self.place.clone(), failures }
     }
+}
+
+/// What a target's system would be sent, where it can tell.
+///
+/// # Errors
+/// What keeps the body from being sent.
+pub fn preview(
+    systems: &BTreeMap<String, Arc<dyn System>>,
+    target: &Target,
+    body: &Value,
+) -> Result<Option<String>, crate::Fault> {
+    let named = target.name.split_once('/');
+    named
+        .and_then(|(system, endpoint)| Some((systems.get(system)?, endpoint)))
+        .map_or(Ok(None), |(system, endpoint)| system.preview(endpoint, body))
 }
 
 /// A fault with its violations in one line.

@@ -28,7 +28,7 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for test in &site.tests {
-        let outcome = test.run();
+        let outcome = test.run(&site.systems);
         outcomes.push(Outcome { name: outcome.name, place: outcome.place, failures: outcome.failures });
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.failures.is_empty()).count();

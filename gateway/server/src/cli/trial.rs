@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use gatehouse_core::diagnostics::{SourceFile, closest};
-use gatehouse_core::site::{decode_sample, outbound_body};
+use gatehouse_core::site::{decode_sample, outbound_body, preview};
 use gatehouse_core::{Fault, Value};
 
 use super::{SiteArgs, check, out};
@@ -60,7 +60,17 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
         }
         let map = target.map.as_ref().map_or("as it is", |map| map.name());
         match outbound_body(target, &planned.body) {
-            Ok(body) => step("4 route", &format!("{}{when}: yes, mapped by {map} to", target.name), Some(&body)),
+            Ok(body) => {
+                step("4 route", &format!("{}{when}: yes, mapped by {map} to", target.name), Some(&body));
+                match preview(&site.systems, target, &body) {
+                    Ok(None) => {}
+                    Ok(Some(text)) => {
+                        step("5 render", &format!("{} would be sent", target.name), None);
+                        text.lines().for_each(|line| out::line(format!("           {line}")));
+                    }
+                    Err(fault) => return Ok(refused("5 render", &fault)),
+                }
+            }
             Err(fault) => return Ok(refused("4 map out", &fault)),
         }
     }
