@@ -4,6 +4,7 @@ use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::expr::{Expression, Names};
 use gatehouse_core::limits::{Circuit, CircuitFile, Limits, LimitsFile};
+use gatehouse_core::nested::{Nested, NestedFile};
 use gatehouse_core::outcome::{OutcomeFile, OutcomeRule, compile, expression_problem};
 use gatehouse_core::path::Path;
 use gatehouse_core::yaml::{self, Located};
@@ -81,6 +82,11 @@ pub struct EndpointFile {
     pub error_text: Option<Located<String>>,
     /// Outbound: an expression that says that a refusal is worth another try.
     pub retry_when: Option<Located<String>>,
+    /// Documents in strings: a path into the body, and the encodings around what stands there, the outermost first:
+    /// `{ "parameters[1]": [json] }`. Words: `xml`, `xml-document`, `json`, `xml-unescape`, `base64`.
+    pub nested: NestedFile,
+    /// Outbound: the same for the reply.
+    pub nested_reply: NestedFile,
     /// Its own limits, laid over the system's.
     pub limits: LimitsFile,
 }
@@ -122,6 +128,7 @@ pub(crate) struct Received {
     pub(crate) id: Option<IdSource>,
     pub(crate) meta: Vec<(HeaderName, String)>,
     pub(crate) reply: Reply,
+    pub(crate) nested: Nested,
 }
 
 /// Where a message's own id stands.
@@ -151,6 +158,8 @@ pub(crate) struct Called {
     pub(crate) send: Send,
     pub(crate) charset: String,
     pub(crate) outcome: OutcomeRule,
+    pub(crate) nested: Nested,
+    pub(crate) nested_reply: Nested,
 }
 
 /// How a body is sent.
@@ -294,8 +303,9 @@ impl Checker<'_> {
             || endpoint.success_when.is_some()
             || endpoint.error_text.is_some()
             || endpoint.charset.is_some()
+            || !endpoint.nested_reply.is_empty()
         {
-            self.error("direction", &endpoint.span, format!("`{name}` receives: `path`, `query`, `headers`, `send`, `charset` and `success_when` belong to `call`"));
+            self.error("direction", &endpoint.span, format!("`{name}` receives: `path`, `query`, `headers`, `send`, `charset`, `nested_reply` and `success_when` belong to `call`"));
         }
         let (method, template) = self.line(line)?;
         let id = endpoint.id.as_ref().and_then(|id| self.id(id));
@@ -308,7 +318,8 @@ impl Checker<'_> {
         });
         let meta = meta.collect();
         let reply = self.reply(endpoint.reply.as_ref());
-        Some(Received { full_name: format!("{}/{name}", self.system), method, template, id, meta, reply })
+        let nested = endpoint.nested.check(self.file, self.problems);
+        Some(Received { full_name: format!("{}/{name}", self.system), method, template, id, meta, reply, nested })
     }
 
     fn id(&mut self, id: &Located<String>) -> Option<IdSource> {
@@ -407,7 +418,10 @@ impl Checker<'_> {
             retry_when: endpoint.retry_when.clone(),
         };
         let outcome = outcome.check(self.file, self.problems);
-        Some(Called { name: name.to_owned(), method, template, path, query, headers, send, charset, outcome })
+        let nested = endpoint.nested.check(self.file, self.problems);
+        let nested_reply = endpoint.nested_reply.check(self.file, self.problems);
+        let name = name.to_owned();
+        Some(Called { name, method, template, path, query, headers, send, charset, outcome, nested, nested_reply })
     }
 
     fn expression(&mut self, text: &Located<String>) -> Option<Expression> {

@@ -95,7 +95,9 @@ impl Counter {
         let mut told = HeaderMap::new();
         rate_headers(&admission, &mut told);
         let outcome = async {
-            let body = media::decode(&media, charset.as_deref(), &bytes, admission.limits.body)?;
+            let mut body = media::decode(&media, charset.as_deref(), &bytes, admission.limits.body)?;
+            let opened = received.nested.open(&mut body, &media::limits(admission.limits.body));
+            opened.map_err(|error| Fault::new(Code::Malformed, error.to_string()))?;
             for (header, name) in &received.meta {
                 if let Some(value) = head.headers.get(header).and_then(|value| value.to_str().ok()) {
                     meta.insert(name.clone(), Value::from(value));

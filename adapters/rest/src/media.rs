@@ -40,9 +40,14 @@ pub(crate) fn media(headers: &HeaderMap) -> (Media, Option<String>) {
     (media, charset)
 }
 
+/// The limits of a body of at most `max` bytes.
+pub(crate) fn limits(max: usize) -> BodyLimits {
+    BodyLimits { bytes: max, text: max, ..BodyLimits::default() }
+}
+
 /// Decodes a body. Nothing at all is null.
 pub(crate) fn decode(media: &Media, label: Option<&str>, bytes: &Bytes, max: usize) -> Result<Value, Fault> {
-    let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
+    let limits = limits(max);
     if let Some(Err(unknown)) = label.map(|label| charset::encode("", label)) {
         return Err(Fault::new(Code::UnsupportedMedia, unknown.reason));
     }

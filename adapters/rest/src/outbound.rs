@@ -100,7 +100,15 @@ impl Caller {
             target.extend(utf8_percent_encode(&value, NON_ALPHANUMERIC));
             separator = '&';
         }
-        let (body, content_type) = media::encode(&called.send, &called.charset, call.body)?;
+        let mut closed;
+        let body = if called.nested.is_empty() {
+            call.body
+        } else {
+            closed = call.body.clone();
+            called.nested.close(&mut closed).map_err(|error| bad(error.to_string()))?;
+            &closed
+        };
+        let (body, content_type) = media::encode(&called.send, &called.charset, body)?;
         let mut request = Request::new(body);
         *request.method_mut() = called.method.clone();
         *request.uri_mut() = self.client.url(&target)?;
@@ -150,6 +158,10 @@ fn judge(called: &Called, sent: String, response: Response<Bytes>, max: usize) -
             return Err(Fault::new(Code::BadAnswer, text).exchange(exchange));
         }
     };
+    let mut body = body;
+    if let (Err(error), true) = (called.nested_reply.open(&mut body, &media::limits(max)), status.is_success()) {
+        return Err(Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")).exchange(exchange));
+    }
     called.outcome.judge(i64::from(status.as_u16()), &body, &exchange, protocol)?;
     Ok(Reply { body, exchange })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::limits::Limits;
+use gatehouse_core::nested::Nested;
 use gatehouse_core::outcome::OutcomeFile;
 use gatehouse_core::path::Path;
 use gatehouse_core::xml::{self, QName};
@@ -192,6 +193,11 @@ impl Check<'_> {
             children: namespace.filter(|_| qualified),
             action: action.or_else(said).unwrap_or_default(),
             contract,
+            nested: read.nested.check(self.file, self.problems),
+            nested_reply: read
+                .nested_reply
+                .as_ref()
+                .map_or_else(Nested::default, |nested| nested.check(self.file, self.problems)),
             headers: read
                 .headers
                 .iter()
@@ -231,6 +237,7 @@ impl Check<'_> {
             ("headers", read.headers.as_ref().map(|field| &field.span)),
             ("delivery_id", read.delivery_id.as_ref().map(|field| &field.span)),
             ("one_way", read.one_way.as_ref().map(|field| &field.span)),
+            ("nested_reply", read.nested_reply.as_ref().map(|field| &field.span)),
             ("path", read.path.as_ref().map(|field| &field.span)),
             ("success_when", read.success_when.as_ref().map(|field| &field.span)),
             ("error_text", read.error_text.as_ref().map(|field| &field.span)),
@@ -284,6 +291,7 @@ impl Check<'_> {
             reply: contract.as_ref().and_then(Contract::reply_name).unwrap_or(of_file),
             reply_body,
             contract,
+            nested: read.nested.check(self.file, self.problems),
             max_body: limits.body,
         };
         let index = by_path.iter().position(|(path, _)| *path == listen.value).unwrap_or(by_path.len());

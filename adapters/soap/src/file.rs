@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gatehouse_core::adapter::Endpoint;
 use gatehouse_core::limits::{Circuit, CircuitFile, Limits, LimitsFile};
+use gatehouse_core::nested::{Nested, NestedFile};
 use gatehouse_core::outcome::OutcomeRule;
 use gatehouse_core::path::Path;
 use gatehouse_core::xml::QName;
@@ -71,6 +72,13 @@ pub(crate) struct EndpointFile {
     /// Limits of its own, over the system's.
     #[serde(default)]
     pub(crate) limits: LimitsFile,
+
+    /// Documents in strings: a path into the body, and the encodings around what stands there, the outermost first:
+    /// `{ in0: [xml] }`. Words: `xml`, `xml-document`, `json`, `xml-unescape`, `base64`.
+    #[serde(default)]
+    pub(crate) nested: NestedFile,
+    /// Out: the same for the reply.
+    pub(crate) nested_reply: Option<Located<NestedFile>>,
 
     /// Out: the body's element, where it is not called as the operation.
     pub(crate) element: Option<Located<String>>,
@@ -166,6 +174,8 @@ pub(crate) struct Calls {
 pub(crate) struct Operation {
     /// What the WSDL says of it, where there is one.
     pub(crate) contract: Option<Contract>,
+    pub(crate) nested: Nested,
+    pub(crate) nested_reply: Nested,
     pub(crate) element: QName,
     /// The namespace of the elements in it.
     pub(crate) children: Option<String>,
@@ -206,6 +216,7 @@ pub(crate) struct Listener {
     pub(crate) endpoint: String,
     /// What the WSDL says of it, where there is one.
     pub(crate) contract: Option<Contract>,
+    pub(crate) nested: Nested,
     pub(crate) operation: QName,
     pub(crate) action: Option<String>,
     pub(crate) id: Option<Path>,

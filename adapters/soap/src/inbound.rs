@@ -125,7 +125,7 @@ impl Port {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
         }
-        let body = match &listener.contract {
+        let mut body = match &listener.contract {
             Some(contract) => contract.read_request(&envelope).map_err(|violations| {
                 let name = &contract.operation.name;
                 let text = format!("the request does not fit `{name}` of the WSDL");
@@ -133,6 +133,9 @@ impl Port {
             })?,
             None => envelope.body.first().map(Element::to_value).unwrap_or_default(),
         };
+        let limits = BodyLimits { bytes: listener.max_body, text: listener.max_body, ..BodyLimits::default() };
+        let opened = listener.nested.open(&mut body, &limits);
+        opened.map_err(|error| refuse(Fault::new(Code::Malformed, error.to_string())))?;
         let id = message_id(listener, &envelope, &body).map_err(refuse)?;
         let admission = match admission.take() {
             Some(admission) => admission,

@@ -92,6 +92,14 @@ fn invalid(reason: String) -> Fault {
 
 /// What stands in the body of a call.
 fn body(calls: &Calls, operation: &Operation, value: &Value) -> Result<Vec<Element>, Fault> {
+    let mut closed;
+    let value = if operation.nested.is_empty() {
+        value
+    } else {
+        closed = value.clone();
+        operation.nested.close(&mut closed).map_err(|error| invalid(error.to_string()))?;
+        &closed
+    };
     match &operation.contract {
         Some(contract) => contract.write_request(calls.version, value).map_err(|violations| {
             let name = &contract.operation.name;
@@ -198,10 +206,16 @@ fn judge(
                 fault
             }
             None if status.is_success() => {
-                let reply = match &operation.contract {
+                let mut reply = match &operation.contract {
                     Some(contract) => contract.read_reply(elements),
                     None => element.to_value(),
                 };
+                let limits =
+                    BodyLimits { bytes: operation.max_answer, text: operation.max_answer, ..BodyLimits::default() };
+                operation.nested_reply.open(&mut reply, &limits).map_err(|error| {
+                    Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}"))
+                        .exchange(exchange.clone())
+                })?;
                 operation.answer.judge(code, &reply, exchange, None)?;
                 return Ok(reply);
             }

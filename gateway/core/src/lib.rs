@@ -6,7 +6,7 @@
 //! needs, it is handed.
 //!
 //! The rooms, in the order in which a message meets them: [`charset`], [`json`] and [`xml`] decode bytes to a [`Value`];
-//! [`mapping`] shapes it, with [`expr`] for conditions; [`schema`] judges it; [`message`] carries it; [`adapter`] is
+//! [`nested`] opens documents in strings; [`mapping`] shapes it, with [`expr`] for conditions; [`schema`] judges it; [`message`] carries it; [`adapter`] is
 //! the contract of those who bring it in and take it out; [`fault`] is how anything of this goes wrong. [`site`] is the
 //! folder of files that says all that, and [`diagnostics`] how its mistakes are told.
 
@@ -21,6 +21,7 @@ pub mod json;
 pub mod limits;
 pub mod mapping;
 pub mod message;
+pub mod nested;
 pub mod number;
 pub mod outcome;
 pub mod path;
