@@ -4,6 +4,7 @@ mod circuit;
 mod delivery;
 mod door;
 mod letters;
+mod login;
 mod nested;
 mod order;
 mod request;

@@ -88,6 +88,10 @@ impl Check<'_> {
             let (name, span) = (name.value.clone(), name.span.clone());
             checked.endpoints.push(Endpoint { name, direction, limits, summary, span });
         }
+        if let Some(login) = &read.login {
+            let known = |name: &str| checked.calls.by_name.contains_key(name);
+            checked.calls.login = login.check(&known, self.file, self.problems);
+        }
         self.sides(&checked);
         checked
     }
@@ -151,6 +155,7 @@ impl Check<'_> {
             charset: read.charset.as_ref().map_or_else(|| "utf-8".to_owned(), |charset| charset.value.clone()),
             ca_file: read.ca_file.as_ref().map(|path| self.site.locate(path)),
             auth: read.auth.as_ref().map(|auth| auth.value.clone()).unwrap_or_default(),
+            login: None,
             by_name: HashMap::new(),
         }
     }

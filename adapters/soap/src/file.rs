@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::contract::Contract;
 use crate::envelope::Version;
+use crate::login::{Login, LoginFile};
 use crate::template::{Template, TemplateFile};
 use crate::wsdl::Wsdl;
 use crate::wsse::{SoapAcceptFile, SoapAuthFile};
@@ -47,6 +48,8 @@ pub(crate) struct SystemFile {
     pub(crate) ca_file: Option<String>,
     /// How Gatehouse proves who it is when it calls. Default: not at all.
     pub(crate) auth: Option<Located<SoapAuthFile>>,
+    /// A call that must come first and whose reply holds a token for all others.
+    pub(crate) login: Option<LoginFile>,
     /// How the system proves who it is when it calls us.
     pub(crate) accept: Option<Located<SoapAcceptFile>>,
     /// What the engine keeps around all endpoints together.
@@ -166,6 +169,7 @@ pub(crate) struct Calls {
     pub(crate) charset: String,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) auth: SoapAuthFile,
+    pub(crate) login: Option<Login>,
     pub(crate) by_name: HashMap<String, Operation>,
 }
 

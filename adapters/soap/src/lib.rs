@@ -4,7 +4,7 @@
 //! and [`media`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read
 //! what a system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies
 //! by it; [`connect`] makes the first files from it. [`wsse`] is
-//! the password in the envelope.
+//! the password in the envelope, [`login`] the token that a first call gives.
 
 mod bind;
 mod body_schema;
@@ -16,6 +16,7 @@ mod envelope;
 mod fault;
 mod file;
 mod inbound;
+mod login;
 mod media;
 mod outbound;
 mod outline;

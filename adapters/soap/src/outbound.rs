@@ -18,6 +18,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use crate::envelope::{self, Envelope, GATEHOUSE, Version};
 use crate::fault::{Kind, PeerFault};
 use crate::file::{Calls, Operation};
+use crate::login::{self, Keeper};
 use crate::media::Media;
 use crate::wsse::Signer;
 
@@ -33,6 +34,7 @@ pub(crate) struct Caller {
     client: Client,
     auth: Option<(HeaderName, HeaderValue)>,
     signer: Option<Signer>,
+    keeper: Option<Keeper>,
 }
 
 impl Caller {
@@ -45,14 +47,41 @@ impl Caller {
             connections: connections as usize,
         })?;
         let signer = calls.auth.username_token.as_ref().map(|token| Signer::open(token, secrets)).transpose()?;
-        Ok(Self { calls: calls.clone(), client, auth: calls.auth.http().open(secrets)?, signer })
+        let keeper = calls.login.as_ref().map(|login| Keeper::open(login, secrets)).transpose()?;
+        Ok(Self { calls: calls.clone(), client, auth: calls.auth.http().open(secrets)?, signer, keeper })
+    }
+
+    fn operation(&self, endpoint: &str) -> Result<&Operation, Fault> {
+        let found = self.calls.by_name.get(endpoint);
+        found.ok_or_else(|| Fault::new(Code::Misconfigured, format!("there is no operation `{endpoint}`")))
+    }
+
+    /// The token that a call needs.
+    async fn token(&self, endpoint: &str) -> Result<Option<String>, Fault> {
+        let Some(keeper) = self.keeper.as_ref().filter(|keeper| !keeper.is_login(endpoint)) else { return Ok(None) };
+        keeper.token(|body| self.log_in(&keeper.login.endpoint, body)).await.map(Some)
+    }
+
+    /// Logs in. What was sent and answered is kept nowhere: both are secrets.
+    async fn log_in(&self, endpoint: &str, body: Value) -> Result<Value, Fault> {
+        let operation = self.operation(endpoint)?;
+        let written = self.request(operation, &body, Vec::new())?;
+        let response = self.client.send(written).await?;
+        let (parts, bytes) = response.into_parts();
+        let answer = Answer::read(parts.status, &parts.headers, &bytes, operation.max_answer);
+        let judged = judge(operation, parts.status, &parts.headers, answer, &Exchange::default());
+        judged.map_err(|fault| login::refused(operation, &fault))
     }
 
     /// The request of one call: the body first, because only it can be wrong.
-    fn request(&self, operation: &Operation, call: &Call<'_>) -> Result<Request<Bytes>, Fault> {
+    fn request(
+        &self,
+        operation: &Operation,
+        value: &Value,
+        mut headers: Vec<Element>,
+    ) -> Result<Request<Bytes>, Fault> {
         let calls = &self.calls;
-        let body = body(calls, operation, call.body)?;
-        let mut headers = blocks(calls.version, operation, call).map_err(invalid)?;
+        let body = body(calls, operation, value)?;
         headers.extend(self.signer.as_ref().map(|signer| signer.block(calls.version)));
         let namespace = operation.element.namespace.as_deref();
         let bytes = envelope::write(calls.version, headers, body, namespace, &calls.charset)
@@ -75,14 +104,27 @@ impl Caller {
         if calls.version == Version::V11 {
             headers.insert(HeaderName::from_static("soapaction"), value(&format!("\"{}\"", operation.action))?);
         }
-        headers.insert(HeaderName::from_static("idempotency-key"), value(call.delivery_id)?);
-        if let Some(traceparent) = call.traceparent {
-            headers.insert(HeaderName::from_static("traceparent"), value(traceparent)?);
-        }
         if let Some((name, value)) = &self.auth {
             headers.insert(name.clone(), value.clone());
         }
         Ok(request)
+    }
+}
+
+impl Caller {
+    /// What was sent, for people: with stars for what only the system may know.
+    fn shown(&self, body: &Bytes, token: Option<&str>) -> String {
+        let password = self.signer.as_ref().and_then(Signer::in_clear);
+        let hidden: Vec<_> = password.into_iter().chain(token).filter(|secret| !secret.is_empty()).collect();
+        if hidden.is_empty() {
+            return Exchange::excerpt(body);
+        }
+        let text = String::from_utf8_lossy(body);
+        let masked = hidden.iter().fold(text.into_owned(), |text, secret| {
+            let escaped = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            text.replace(&escaped, "***").replace(secret, "***")
+        });
+        Exchange::excerpt(masked.as_bytes())
     }
 }
 
@@ -123,17 +165,34 @@ pub(crate) fn preview(calls: &Calls, endpoint: &str, value: &Value) -> Result<Op
 #[async_trait]
 impl Outbound for Caller {
     async fn deliver(&self, call: Call<'_>) -> Result<Reply, Fault> {
-        let operation = self
-            .calls
-            .by_name
-            .get(call.endpoint)
-            .ok_or_else(|| Fault::new(Code::Misconfigured, format!("there is no operation `{}`", call.endpoint)))?;
-        let request = self.request(operation, &call)?;
-        let mut exchange = Exchange { sent: Some(Exchange::excerpt(request.body())), answered: None };
+        let operation = self.operation(call.endpoint)?;
+        let token = self.token(call.endpoint).await?;
+        let keeper = self.keeper.as_ref().zip(token.as_deref());
+        let mut headers = blocks(self.calls.version, operation, &call).map_err(invalid)?;
+        if let Some((keeper, token)) = keeper {
+            headers.extend(keeper.block(token).map_err(invalid)?);
+        }
+        let with_token = keeper.and_then(|(keeper, token)| keeper.with_token(call.body, token));
+        let mut request = self.request(operation, with_token.as_ref().unwrap_or(call.body), headers)?;
+        let named = [("idempotency-key", Some(call.delivery_id)), ("traceparent", call.traceparent)];
+        for (name, value) in named.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            let bad = |_| Fault::new(Code::Internal, "a header has characters that it cannot carry");
+            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(bad)?);
+        }
+        let mut exchange = Exchange { sent: Some(self.shown(request.body(), token.as_deref())), answered: None };
         let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange.clone()))?;
         let (parts, bytes) = response.into_parts();
         exchange.answered = Some(format!("HTTP {}\n{}", parts.status, Exchange::excerpt(&bytes)));
-        let body = judge(operation, parts.status, &parts.headers, &bytes, &exchange)?;
+        let answer = Answer::read(parts.status, &parts.headers, &bytes, operation.max_answer);
+        if let Some((keeper, token)) = keeper
+            && keeper.is_expired(i64::from(parts.status.as_u16()), &answer.value())
+        {
+            keeper.expire(token).await;
+            // Not sent again here: whether this call had an effect is for the system's own rules and the delivery id.
+            let fault = Fault::new(Code::Refused, "the system says that the session is over").verdict(Verdict::Retry);
+            return Err(fault.exchange(exchange));
+        }
+        let body = judge(operation, parts.status, &parts.headers, answer, &exchange)?;
         Ok(Reply { body, exchange })
     }
 
@@ -148,7 +207,8 @@ impl Outbound for Caller {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refused_credentials(status)),
             // A SOAP endpoint that is asked with GET may say anything; what counts is that it is there.
             status if status.as_u16() < 500 || status == StatusCode::INTERNAL_SERVER_ERROR => {
-                Ok(format!("answers (HTTP {} to GET)", status.as_u16()))
+                let logged_in = if self.token("").await?.is_some() { ", and lets us log in" } else { "" };
+                Ok(format!("answers (HTTP {} to GET){logged_in}", status.as_u16()))
             }
             status => Err(Fault::new(Code::Refused, format!("answers HTTP {status}")).verdict(Verdict::Retry)),
         }
@@ -183,11 +243,10 @@ fn judge(
     operation: &Operation,
     status: StatusCode,
     headers: &HeaderMap,
-    bytes: &Bytes,
+    answer: Answer,
     exchange: &Exchange,
 ) -> Result<Value, Fault> {
     let code = i64::from(status.as_u16());
-    let answer = Answer::read(status, headers, bytes, operation.max_answer);
     if let Some(fault) = by_status(status, headers, &answer) {
         return Err(fault.exchange(exchange.clone()));
     }
@@ -268,6 +327,14 @@ impl Answer {
         match unfolded {
             Ok(envelope) => Self::Body(envelope.body),
             Err(what) => Self::Other(what),
+        }
+    }
+
+    /// What is in the body's first element, a fault's too.
+    fn value(&self) -> Value {
+        match self {
+            Self::Body(elements) => elements.first().map(Element::to_value).unwrap_or_default(),
+            Self::Empty | Self::Other(_) => Value::Null,
         }
     }
 

@@ -25,6 +25,11 @@ impl Signer {
         Ok(Self { file: file.clone(), password: secrets.fetch(&file.password)? })
     }
 
+    /// The password, where the block holds it in clear.
+    pub(crate) fn in_clear(&self) -> Option<&str> {
+        (!self.file.digest).then(|| self.password.expose())
+    }
+
     /// A block of this moment.
     pub(crate) fn block(&self, version: Version) -> Element {
         self.block_at(version, Timestamp::now(), &rand::random())
