@@ -25,6 +25,7 @@ use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
 use crate::fault::{self, Kind};
 use crate::file::{Listener, Listeners};
 use crate::media::Media;
+use crate::mime;
 use crate::proof::Proof;
 use crate::wsdl::Wsdl;
 
@@ -171,7 +172,8 @@ impl Port {
     /// What can be judged before a byte of the body is read.
     fn head(&self, request: &Request) -> Result<(Media, Version, bool), Refusal> {
         let media = Media::of(&request.headers).unwrap_or_default();
-        let version = if media.essence == Version::V12.media_type() { Version::V12 } else { Version::V11 };
+        let said = if media.is_related() { media.inner.as_deref().unwrap_or_default() } else { media.essence.as_str() };
+        let version = if said.starts_with(Version::V12.media_type()) { Version::V12 } else { Version::V11 };
         let refuse = |code: Code, text: String| Err(Refusal::new(version, Fault::new(code, text)));
         if request.path.trim_end_matches('/') != self.path {
             return refuse(Code::NotFound, "nothing is here".to_owned());
@@ -181,8 +183,10 @@ impl Port {
         if request.method != Method::POST {
             return refuse(Code::MethodNotAllowed, "SOAP is sent with POST".to_owned());
         }
-        if media.essence != version.media_type() {
-            let text = "send SOAP 1.1 as `text/xml` or SOAP 1.2 as `application/soap+xml`".to_owned();
+        if media.essence != version.media_type() && !media.is_related() {
+            let text =
+                "send SOAP 1.1 as `text/xml` or SOAP 1.2 as `application/soap+xml`, attachments as `multipart/related`"
+                    .to_owned();
             return refuse(Code::UnsupportedMedia, text);
         }
         Ok((media, version, proven))
@@ -192,10 +196,22 @@ impl Port {
 /// Opens the envelope, whose version must be that of its content type.
 pub(crate) fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -> Result<Envelope, Refusal> {
     let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
-    let root = xml::decode(bytes, media.charset.as_deref(), &limits).map_err(|error| {
+    let malformed = |reason: String| Refusal::new(version, Fault::new(Code::Malformed, reason));
+    let package = match media.is_related() {
+        true => Some(mime::read(media, bytes).map_err(|reason| malformed(format!("the message's parts: {reason}")))?),
+        false => None,
+    };
+    let (bytes, charset) = match &package {
+        Some(package) => (&package.root, package.media.charset.as_deref()),
+        None => (bytes, media.charset.as_deref()),
+    };
+    let mut root = xml::decode(bytes, charset, &limits).map_err(|error| {
         let code = if error.too_large { Code::TooLarge } else { Code::Malformed };
         Refusal::new(version, Fault::new(code, error.to_string()))
     })?;
+    if let Some(package) = &package {
+        package.resolve(&mut root, max).map_err(malformed)?;
+    }
     let mismatch = |version: Version, text: String| Refusal {
         version,
         kind: Kind::VersionMismatch,

@@ -1,4 +1,4 @@
-//! A content type taken apart (RFC 9110 §8.3): the essence, and the two parameters that SOAP needs.
+//! A content type taken apart (RFC 9110 §8.3): the essence, and the parameters that SOAP needs.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -12,15 +12,26 @@ pub(crate) struct Media {
     pub(crate) charset: Option<String>,
     /// The action of a SOAP 1.2 message (RFC 3902).
     pub(crate) action: Option<String>,
+    /// What stands between the parts of a message with attachments (RFC 2046 §5.1.1).
+    pub(crate) boundary: Option<String>,
+    /// The part that is the envelope (RFC 2387 §3.2).
+    pub(crate) start: Option<String>,
+    /// The media type of the envelope: `start-info` of MTOM, else `type`.
+    pub(crate) inner: Option<String>,
 }
 
 impl Media {
+    /// Whether it is an envelope with attachments.
+    pub(crate) fn is_related(&self) -> bool {
+        self.essence == "multipart/related"
+    }
+
     /// The content type of some headers; `None` where there is none, or one that cannot be read.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         headers.get(CONTENT_TYPE)?.to_str().ok().map(Self::parse)
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let (essence, mut rest) = text.split_once(';').unwrap_or((text, ""));
         let mut media = Self { essence: essence.trim().to_ascii_lowercase(), ..Self::default() };
         while let Some((name, after)) = rest.split_once('=') {
@@ -40,6 +51,10 @@ impl Media {
             match name.as_str() {
                 "charset" => media.charset = Some(value.to_owned()),
                 "action" => media.action = Some(value.to_owned()),
+                "boundary" => media.boundary = Some(value.to_owned()),
+                "start" => media.start = Some(value.to_owned()),
+                "start-info" => media.inner = Some(value.to_owned()),
+                "type" if media.inner.is_none() => media.inner = Some(value.to_owned()),
                 _ => {}
             }
         }
@@ -57,6 +72,7 @@ mod tests {
             essence: essence.to_owned(),
             charset: charset.map(str::to_owned),
             action: action.map(str::to_owned),
+            ..Media::default()
         };
         let cases = [
             ("text/xml", media("text/xml", None, None)),

@@ -20,6 +20,7 @@ use crate::fault::{Kind, PeerFault};
 use crate::file::{Calls, Operation};
 use crate::login::{self, Keeper};
 use crate::media::Media;
+use crate::mime;
 use crate::wsse::Signer;
 
 /// The most characters of a peer's reason that are passed on.
@@ -308,18 +309,28 @@ impl Answer {
         }
         let media = Media::of(headers).unwrap_or_default();
         match media.essence.as_str() {
-            "text/xml" | "application/soap+xml" | "application/xml" | "" => {}
+            "text/xml" | "application/soap+xml" | "application/xml" | "multipart/related" | "" => {}
             other => return Self::Other(format!("`{}` instead of SOAP", other.chars().take(60).collect::<String>())),
         }
         let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
-        let taken = xml::decode(bytes, media.charset.as_deref(), &limits)
-            .map_err(|error| format!("broken XML: {error}"))
-            .and_then(|root| {
-                Envelope::take(root).map_err(|error| match error {
-                    envelope::NotEnvelope::Version(namespace) => format!("an envelope of the namespace `{namespace}`"),
-                    envelope::NotEnvelope::Shape(_, reason) => format!("broken SOAP: {reason}"),
-                })
-            });
+        let decode = |bytes: &Bytes, charset: Option<&str>| {
+            xml::decode(bytes, charset, &limits).map_err(|error| format!("broken XML: {error}"))
+        };
+        let root = if media.is_related() {
+            mime::read(&media, bytes).map_err(|error| format!("broken parts: {error}")).and_then(|package| {
+                let mut root = decode(&package.root, package.media.charset.as_deref())?;
+                package.resolve(&mut root, max)?;
+                Ok(root)
+            })
+        } else {
+            decode(bytes, media.charset.as_deref())
+        };
+        let taken = root.and_then(|root| {
+            Envelope::take(root).map_err(|error| match error {
+                envelope::NotEnvelope::Version(namespace) => format!("an envelope of the namespace `{namespace}`"),
+                envelope::NotEnvelope::Shape(_, reason) => format!("broken SOAP: {reason}"),
+            })
+        });
         let unfolded = taken.and_then(|mut envelope| {
             envelope.unfold().map_err(|error| format!("broken SOAP: {error}"))?;
             Ok(envelope)

@@ -303,6 +303,34 @@ async fn a_request_cut_at_any_byte_is_never_accepted() {
 }
 
 #[tokio::test]
+async fn attachments_arrive_in_the_body() {
+    let erp = erp().await;
+    let include = "<t:Status xmlns:t='urn:e'><Head><No>M-1</No></Head><File><i:Include xmlns:i='http://www.w3.org/2004/08/xop/include' href='cid:f1'/></File></t:Status>";
+    for (namespace, media, inner) in [
+        (V11, "application/xop+xml", "text/xml"),
+        (V12, "application/xop+xml", "application/soap+xml"),
+        (V11, "text/xml", "text/xml"),
+    ] {
+        let text = envelope(namespace, "", include);
+        let body = format!(
+            "--b\r\nContent-Type: {media}; charset=UTF-8; type=\"{inner}\"\r\nContent-ID: <root>\r\n\r\n{text}\r\n--b\r\nContent-Id: <f1>\r\n\
+             Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n\u{1}\u{2}\r\n\r\n--b--\r\n"
+        );
+        let outer =
+            format!("multipart/related; boundary=b; type=\"{media}\"; start=\"<root>\"; start-info=\"{inner}\"");
+        let answer = erp.post(&outer, body).await;
+        assert_eq!((answer.status, answer.namespace.as_str()), (200, namespace), "{}", answer.text);
+        let (_, arrival) = erp.engine.last();
+        assert_eq!(json::encode(&arrival.body), r#"{"Head":{"No":"M-1"},"File":"AQINCg=="}"#.as_bytes());
+    }
+    let count = erp.engine.count();
+    let missing = format!("--b\r\n\r\n{}\r\n--b--", envelope(V11, "", include));
+    let answer = erp.post("multipart/related; boundary=b; type=\"text/xml\"", missing).await;
+    assert!(answer.is_fault(500, "1.1", "Client").contains("cid:f1"), "{}", answer.text);
+    assert_eq!(erp.engine.count(), count, "nothing of it was published");
+}
+
+#[tokio::test]
 async fn a_connection_cut_at_any_byte_brings_no_arrival() {
     let erp = erp().await;
     let body = envelope(V11, "", &status("D-1"));
@@ -333,7 +361,7 @@ async fn http_has_its_own_refusals() {
         answer.is_fault(405, "1.1", "Client");
         assert_eq!(answer.headers["allow"], "POST");
     }
-    for media in ["application/json", "application/xml", "multipart/related; type=\"text/xml\"", ""] {
+    for media in ["application/json", "application/xml", "multipart/form-data; boundary=x", ""] {
         let reason = erp.post(media, &fine).await.is_fault(415, "1.1", "Client");
         assert!(reason.contains("text/xml"), "{reason}");
     }
