@@ -6,6 +6,7 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::xml::Element;
 use http::HeaderMap;
 
+use crate::addressing::is_addressing;
 use crate::envelope::{Envelope, Version};
 use crate::fault::Kind;
 use crate::file::Listener;
@@ -28,6 +29,7 @@ pub(crate) fn find<'a>(
         let known = |listener: &Listener| listener.id_header.as_ref() == Some(&block.name);
         match found {
             _ if is_security(block) => signed,
+            _ if is_addressing(block) => true,
             Ok(listener) => known(listener),
             Err(_) => listeners.iter().any(|listener| known(listener)),
         }

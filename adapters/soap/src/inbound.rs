@@ -20,6 +20,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTH
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::RwLock;
 
+use crate::addressing::Addressing;
 use crate::dispatch;
 use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
 use crate::fault::{self, Kind};
@@ -120,6 +121,8 @@ impl Port {
         let refuse = |fault: Fault| Refusal::new(version, fault);
         let signed = self.accept.in_envelope(proven, &envelope).map_err(refuse)?;
         envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
+        let addressing = Addressing::of(&envelope.headers).map_err(refuse)?;
+        let action = Addressing::action_of(addressing.as_ref(), action).map_err(refuse)?;
         let listener = dispatch::find(&self.listeners, &envelope, action.as_deref(), signed)
             .map_err(|(kind, fault)| Refusal { version, kind, fault })?;
         if bytes.len() > listener.max_body {
@@ -155,7 +158,8 @@ impl Port {
             fault.message_id = fault.message_id.or(id);
             refuse(fault)
         })?;
-        Ok(acknowledge(version, listener, &body, &receipt, &told))
+        let blocks = addressing.map(|addressing| addressing.reply()).unwrap_or_default();
+        Ok(acknowledge(version, listener, &body, &receipt, &told, blocks))
     }
 
     /// The WSDL, where it is asked for by somebody who may come in.
@@ -291,10 +295,11 @@ fn acknowledge(
     body: &Value,
     receipt: &Receipt,
     admission: &Admission,
+    mut blocks: Vec<Element>,
 ) -> Response {
     let namespace = listener.reply.namespace.as_deref();
     let own = |local: &str, text: &str| Element::new(Some(GATEHOUSE), local).with_text(text);
-    let mut blocks = vec![own("MessageId", &receipt.message_id)];
+    blocks.push(own("MessageId", &receipt.message_id));
     let plain = || vec![Element::new(namespace, &listener.reply.local)];
     let written = |value: &Value| match &listener.contract {
         Some(contract) => contract.write_reply(version, value).map_err(|violations| {

@@ -4,8 +4,10 @@
 //! [`media`] and [`mime`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read
 //! what a system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies
 //! by it; [`connect`] makes the first files from it. [`wsse`] is
-//! the password in the envelope, [`login`] the token that a first call gives.
+//! the password in the envelope, [`login`] the token that a first call gives, [`addressing`] what WS-Addressing
+//! says.
 
+mod addressing;
 mod bind;
 mod body_schema;
 mod check;

@@ -303,6 +303,30 @@ async fn a_request_cut_at_any_byte_is_never_accepted() {
 }
 
 #[tokio::test]
+async fn addressing_is_understood_and_answers_never_go_elsewhere() {
+    let erp = erp().await;
+    let wsa = |more: &str| {
+        format!(
+            "<a:Action xmlns:a='http://www.w3.org/2005/08/addressing' s:mustUnderstand='1' xmlns:s='{V11}'>urn:e/Status</a:Action>\
+         <a:MessageID xmlns:a='http://www.w3.org/2005/08/addressing'>uuid:7</a:MessageID>\
+         <a:To xmlns:a='http://www.w3.org/2005/08/addressing' s:mustUnderstand='1' xmlns:s='{V11}'>http://me/</a:To>{more}"
+        )
+    };
+    let answer = erp.post("text/xml", envelope(V11, &wsa(""), &status("W-1"))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let header = answer.header.unwrap();
+    let own = |local: &str| header.child_in(Some("http://www.w3.org/2005/08/addressing"), local).unwrap().text();
+    assert_eq!((own("RelatesTo").as_str(), own("Action").as_str()), ("uuid:7", "urn:e/StatusResponse"));
+    let elsewhere = "<a:ReplyTo xmlns:a='http://www.w3.org/2005/08/addressing'><a:Address>http://169.254.169.254/</a:Address></a:ReplyTo>";
+    let answer = erp.post("text/xml", envelope(V11, &wsa(elsewhere), &status("W-2"))).await;
+    assert!(answer.is_fault(500, "1.1", "Client").contains("same connection"), "{}", answer.text);
+    let answer =
+        erp.post_with("text/xml", &[("soapaction", "\"urn:e/Cancel\"")], envelope(V11, &wsa(""), &status("W-3"))).await;
+    answer.is_fault(500, "1.1", "Client");
+    assert_eq!(erp.engine.count(), 1);
+}
+
+#[tokio::test]
 async fn attachments_arrive_in_the_body() {
     let erp = erp().await;
     let include = "<t:Status xmlns:t='urn:e'><Head><No>M-1</No></Head><File><i:Include xmlns:i='http://www.w3.org/2004/08/xop/include' href='cid:f1'/></File></t:Status>";
