@@ -53,14 +53,18 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<()> {
     for (connections, size) in loads {
         let a = measure(&raw, &listen_raw, "/", &sink, *size, *connections, time).await?;
         let b = measure(&gateway, &listen, "/hooks/orders", &sink, *size, *connections, time).await?;
+        let c = measure(&gateway, &listen, "/soap/orders", &sink, *size, *connections, time).await?;
         say(format!("{connections} connections, {size} bytes\n  raw       {}\n  gatehouse {}", line(&a), line(&b)));
-        say(format!(
-            "  ratios    accepted {:.2}, delivered {:.2}, p99 {:.2}x, messages a CPU second {:.2}",
-            b.accepted / a.accepted,
-            b.delivered / a.delivered,
-            b.p99.as_secs_f64() / a.p99.as_secs_f64(),
-            a.cpu / b.cpu
-        ));
+        say(format!("  SOAP      {}", line(&c)));
+        for (name, b) in [("JSON", &b), ("SOAP", &c)] {
+            say(format!(
+                "  {name} to raw: accepted {:.2}, delivered {:.2}, p99 {:.2}x, messages a CPU second {:.2}",
+                b.accepted / a.accepted,
+                b.delivered / a.delivered,
+                b.p99.as_secs_f64() / a.p99.as_secs_f64(),
+                a.cpu / b.cpu
+            ));
+        }
     }
     raw.stop().await?;
     gateway.stop().await
@@ -75,7 +79,8 @@ async fn measure(
     connections: usize,
     time: Duration,
 ) -> anyhow::Result<Figures> {
-    let body = Bytes::from(site::body(size));
+    let body = if path.starts_with("/soap") { site::envelope(size) } else { site::body(size) };
+    let body = Bytes::from(body);
     let warm = load::run(listen, path, body.clone(), connections, Duration::from_millis(500)).await?;
     let before = sink.count();
     sink.wait(before.max(warm.accepted), Instant::now()).await?;

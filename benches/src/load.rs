@@ -65,7 +65,7 @@ pub(crate) async fn run(
             while started.elapsed() < time {
                 let request = http::Request::post(&path)
                     .header("host", &address)
-                    .header("content-type", "application/json")
+                    .header("content-type", if body.starts_with(b"<") { "text/xml" } else { "application/json" })
                     .body(Full::new(body.clone()))?;
                 let sent = Instant::now();
                 let response = sender.send_request(request).await?;
