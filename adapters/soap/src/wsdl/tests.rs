@@ -55,3 +55,56 @@ fn the_corpus_loads_with_the_same_operations() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What is told of a WSDL with this schema in it.
+fn told(schema: &str) -> String {
+    let text = format!(
+        "<definitions xmlns='http://schemas.xmlsoap.org/wsdl/'><types><x:schema xmlns:x='http://www.w3.org/2001/XMLSchema' xmlns='urn:t' \
+         targetNamespace='urn:t'>{schema}</x:schema></types></definitions>"
+    );
+    let mut problems = Problems::new();
+    read(SourceFile::new("t.wsdl", text), &|_| None, &mut problems);
+    problems.iter().map(|problem| problem.render(false)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn schemas_that_grow_without_end_are_told_and_end() {
+    let began = std::time::Instant::now();
+    // Thirty groups, each twice in the one before: a billion.
+    let group = |n: usize| {
+        format!(
+            "<x:group name='g{n}'><x:sequence><x:group ref='g{0}'/><x:group ref='g{0}'/></x:sequence></x:group>",
+            n + 1
+        )
+    };
+    let groups: String = (0..30).map(group).collect();
+    let bomb =
+        format!("{groups}<x:group name='g30'><x:sequence><x:element name='e' type='x:int'/></x:sequence></x:group>");
+    let bomb = format!("{bomb}<x:complexType name='T'><x:group ref='g0'/></x:complexType>");
+    assert!(told(&bomb).contains("more than 500000 particles"));
+    assert!(told("<x:group name='g'><x:sequence><x:group ref='g'/></x:sequence></x:group><x:complexType name='T'><x:group ref='g'/></x:complexType>").contains("without end"));
+    let itself = "<x:complexType name='A'><x:complexContent><x:extension base='B'/></x:complexContent></x:complexType>\
+        <x:complexType name='B'><x:complexContent><x:extension base='A'/></x:complexContent></x:complexType>";
+    assert!(told(itself).contains("derives from itself"));
+    let chain: String = (0..5000)
+        .map(|n| format!("<x:simpleType name='s{n}'><x:restriction base='s{}'/></x:simpleType>", n + 1))
+        .collect();
+    assert!(
+        told(&format!("{chain}<x:simpleType name='s5000'><x:restriction base='x:string'/></x:simpleType>"))
+            .contains("200 bases")
+    );
+    println!("in {:?}", began.elapsed());
+}
+
+#[test]
+fn old_drafts_and_the_next_wsdl_are_named() {
+    let text = "<definitions xmlns='http://schemas.xmlsoap.org/wsdl/'><types><s:schema xmlns:s='http://www.w3.org/1999/XMLSchema'/></types></definitions>";
+    let mut problems = Problems::new();
+    assert!(read(SourceFile::new("old.wsdl", text), &|_| None, &mut problems).is_none());
+    let told = problems.sorted()[0].render(false);
+    assert!(told.contains("draft of XML Schema of 1999") && told.contains("old.wsdl:1:"), "{told}");
+    let mut problems = Problems::new();
+    let next = SourceFile::new("next.wsdl", "<description xmlns='http://www.w3.org/ns/wsdl'/>");
+    assert!(read(next, &|_| None, &mut problems).is_none());
+    assert!(problems.sorted()[0].render(false).contains("WSDL 2.0"));
+}

@@ -26,6 +26,12 @@ use crate::xsd::symbols::{Place, Symbols, problem, qname};
 /// How deep groups may hold groups.
 const MAX_GROUPS: usize = 32;
 
+/// How long a chain of bases may be.
+const MAX_BASES: usize = 200;
+
+/// The most particles of all types: groups that hold groups twice grow without bound.
+const MAX_PARTICLES: usize = 500_000;
+
 /// The most characters of a documentation that are kept.
 const MAX_DOC: usize = 120;
 
@@ -42,6 +48,7 @@ pub(crate) struct Reader<'a> {
     /// Bases whose reading has begun, to find a type that derives from itself.
     open: Vec<TypeId>,
     groups: usize,
+    particles: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -76,6 +83,7 @@ impl<'a> Reader<'a> {
             queue: VecDeque::new(),
             open: Vec::new(),
             groups: 0,
+            particles: 0,
         }
     }
 
@@ -265,6 +273,10 @@ impl<'a> Reader<'a> {
         let Some(place) = self.unread.get(&id).copied() else { return };
         if self.open.contains(&id) {
             self.tell(place, "the type derives from itself".to_owned());
+            return;
+        }
+        if self.open.len() >= MAX_BASES {
+            self.tell(place, format!("the type has more than {MAX_BASES} bases above it"));
             return;
         }
         self.open.push(id);

@@ -2,7 +2,7 @@
 
 use gatehouse_core::xml::QName;
 
-use super::{MAX_GROUPS, Place, Reader, is};
+use super::{MAX_GROUPS, MAX_PARTICLES, Place, Reader, is};
 use crate::xsd::builtin::XSD;
 use crate::xsd::model::{Content, ElementDecl, ElementId, Particle, Term};
 
@@ -23,6 +23,14 @@ impl<'a> Reader<'a> {
     pub(super) fn particle(&mut self, place: Place<'a>) -> Option<Particle> {
         let node = place.node;
         if node.tag_name().namespace() != Some(XSD) {
+            return None;
+        }
+        self.particles += 1;
+        if self.particles >= MAX_PARTICLES {
+            // Told once.
+            if self.particles == MAX_PARTICLES {
+                self.tell(place, format!("the schemas unfold to more than {MAX_PARTICLES} particles"));
+            }
             return None;
         }
         let count = |name: &str| match node.attribute(name).map(str::trim) {
