@@ -8,11 +8,24 @@ use gatehouse_core::diagnostics::{Problems, SourceFile};
 
 use crate::body_schema::json_schema;
 use crate::outline::{Line, outline};
+use crate::wsdl::documents;
 use crate::wsdl::{self, Message, Operation, Port, Protocol, Service, Wsdl};
 use crate::xsd::ElementId;
 
 /// Where files beside the WSDL are found.
 pub type Find<'a> = &'a dyn Fn(&str) -> Option<SourceFile>;
+
+/// The file name under which a document that came from a URL is kept: `http://h/sales?xsd=1` is `sales_xsd_1.xsd`.
+#[must_use]
+pub fn local_name(url: &str) -> String {
+    documents::local_name(url)
+}
+
+/// The locations that a document imports or includes, as it writes them. Nothing of one that is not well-formed.
+#[must_use]
+pub fn imports(file: &SourceFile) -> Vec<String> {
+    documents::locations(file)
+}
 
 /// The deepest fields of a mapping skeleton.
 const SKELETON_DEPTH: usize = 8;

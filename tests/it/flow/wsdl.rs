@@ -245,3 +245,40 @@ async fn a_caller_waits_for_the_answer_of_another_soap_system() {
     assert_eq!(erp.got().len(), 2, "a question is asked once");
     world.running.gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wsdl_is_fetched_from_a_host_that_is_named_and_from_no_other() {
+    let open = OA.replace("accept: { api_key: { header: X-Api-Key, value: \"${file:shop.secret}\" } }\n", "");
+    let routes =
+        "version: 1\nroutes:\n  - { route: oa, from: oa/Submit, type: any.order, to: [{ target: crm/put }] }\n";
+    let crm = Peer::start().await;
+    let place = Place::new(&[
+        ("orders.yaml", routes),
+        ("types/any.order.schema.json", r#"{"type":"object"}"#),
+        ("wsdl/order.wsdl", WSDL),
+        ("wsdl/order.xsd", XSD),
+        ("systems/oa.yaml", &open),
+        ("systems/crm.yaml", &crm.system("crm", "")),
+    ]);
+    let running = place.start().await;
+    until("the path to be mounted", async || running.send(Method::GET, "/soap/oa", &[], "").await.status != 404).await;
+    let url = format!("http://{}/soap/oa?wsdl", running.gateway.address);
+    let site = tempfile::tempdir().expect("a folder");
+    let connect = async |more: &[&str]| {
+        let folder = site.path().to_str().expect("a path").to_owned();
+        let words = ["gatehouse", "connect", "soap", url.as_str(), "--name", "far", "--site", folder.as_str()];
+        let words: Vec<std::ffi::OsString> = words.iter().chain(more).map(Into::into).collect();
+        let ran = tokio::task::spawn_blocking(move || format!("{:?}", gatehouse::cli::run_line(words))).await;
+        ran.expect("runs") == format!("{:?}", std::process::ExitCode::SUCCESS)
+    };
+    assert!(!connect(&[]).await, "no host is allowed");
+    assert!(!connect(&["--fetch", "example.com"]).await, "another host is");
+    assert!(!site.path().join("systems").exists());
+    assert!(connect(&["--fetch", "127.0.0.1"]).await);
+    let written =
+        |name: &str| std::fs::read_to_string(site.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(written("systems/far.yaml").contains("wsdl: wsdl/oa_wsdl.wsdl"), "{}", written("systems/far.yaml"));
+    assert!(written("wsdl/oa_xsd_1.xsd").contains("SubmitResponse"));
+    assert!(written("mappings/to-far-Submit.yaml").contains("Lines.Line[].Sku"));
+    running.gateway.stop().await;
+}

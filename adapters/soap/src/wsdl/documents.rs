@@ -147,6 +147,16 @@ impl<'a> Import<'a> {
     }
 }
 
+/// The locations that a document imports or includes.
+pub(crate) fn locations(file: &SourceFile) -> Vec<String> {
+    if ill_formed(file).is_some() {
+        return Vec::new();
+    }
+    let Some(document) = parse(file) else { return Vec::new() };
+    let nodes = document.root_element().descendants();
+    nodes.filter_map(|node| Import::of(node)?.location.map(str::to_owned)).collect()
+}
+
 /// Parses a file that [`ill_formed`] has passed.
 pub(crate) fn parse(file: &SourceFile) -> Option<Document<'_>> {
     let options = ParsingOptions { allow_dtd: false, nodes_limit: LIMITS.nodes as u32, ..ParsingOptions::default() };

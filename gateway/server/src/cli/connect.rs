@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use gatehouse_core::diagnostics::Problems;
 use gatehouse_soap::connect::{NewFile, Wanted};
 
-use super::{SiteArgs, out, wsdl};
+use super::{SiteArgs, fetch, out, wsdl};
 
 /// The folder of a site in which WSDLs stand.
 const FOLDER: &str = "wsdl";
@@ -21,8 +21,11 @@ pub(super) enum Kind {
 
 #[derive(Debug, Args)]
 pub(super) struct SoapArgs {
-    /// The WSDL; what it imports is looked for beside it.
+    /// The WSDL; what it imports is looked for beside it. A URL (`http://…?wsdl`) where `--fetch` allows its host.
     wsdl: PathBuf,
+    /// A host from which the WSDL and its imports may be fetched; may come again. Without it the network is not asked.
+    #[arg(long)]
+    fetch: Vec<String>,
     /// The system's name. Default: that of the WSDL's file.
     #[arg(long)]
     name: Option<String>,
@@ -43,8 +46,12 @@ pub(super) struct SoapArgs {
     dry_run: bool,
 }
 
-pub(super) fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode> {
-    let Kind::Soap(args) = kind;
+pub(super) async fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode> {
+    let Kind::Soap(mut args) = kind;
+    let fetched = tempfile::tempdir().context("a folder for what is fetched")?;
+    if let Some(address) = args.wsdl.to_str().filter(|address| address.contains("://")) {
+        args.wsdl = fetch::fetch(address, &args.fetch, fetched.path()).await?;
+    }
     let mut problems = Problems::new();
     let description = wsdl::read(&args.wsdl, &mut problems)?;
     out::problems(problems, site.json);

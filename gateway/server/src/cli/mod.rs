@@ -6,6 +6,7 @@
 mod check;
 mod connect;
 mod doctor;
+mod fetch;
 mod graph;
 mod letters;
 mod out;
@@ -114,10 +115,16 @@ fn quiet_logs() {
     run::logs_from("error", Some(false));
 }
 
-/// Runs the command line.
+/// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    run_line(std::env::args_os())
+}
+
+/// Runs one command line, its first word the program's name. Ends the process where the words are none.
+#[must_use]
+pub fn run_line(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let cli = Cli::parse_from(words);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return out::failed(&anyhow::anyhow!("the runtime cannot start: {error}")),
@@ -131,7 +138,7 @@ pub fn main() -> ExitCode {
         Command::Schema { kind } => schema::run(kind.as_deref()),
         Command::Graph { format, site } => graph::run(format, &site),
         Command::Letters { verb, site, desk } => runtime.block_on(letters::run(verb, &site, &desk)),
-        Command::Connect { kind, site } => connect::run(kind, &site),
+        Command::Connect { kind, site } => runtime.block_on(connect::run(kind, &site)),
         Command::Wsdl { verb } => wsdl::run(verb),
         Command::Demo(args) => {
             quiet_logs();
