@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts real SOAP toolkits on this machine, for the tests to talk to: zeep and spyne (Python) and node-soap (Node) into a cache
 # folder, PHP from apt. What is there already is left alone. Run by ./test; may be run alone.
+# Every version is written down, also of what they drag along: requirements.txt, package-lock.json.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../servers/common.sh
@@ -8,13 +9,13 @@ source "$HERE/../servers/common.sh"
 
 PEERS=${GATEHOUSE_TEST_CACHE:-${HOME:-/root}/.cache/gatehouse-test}/peers
 # What is in the folder, so that a change of the versions makes it anew.
-MARK=$(cat "$HERE/requirements.txt" "$HERE/package.json" | sha256sum | cut -c1-16)
+MARK=$(cat "$HERE/requirements.txt" "$HERE/package-lock.json" | sha256sum | cut -c1-16)
 export DEBIAN_FRONTEND=noninteractive
 
 # spyne needs Python 3.11 or older: newer ones have no `cgi`, and its bundled `six` does not load in 3.12.
 python() { for p in python3.11 python3; do command -v "$p" && return; done; }
 has_venv() { [[ -n $(python) ]] && "$(python)" -c 'import venv, ensurepip' 2>/dev/null; }
-has_php() { command -v php >/dev/null && php -m | grep -qx soap; }
+has_php() { php -r 'exit(extension_loaded("soap") ? 0 : 1);' 2>/dev/null; }
 has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 
 wanted() {
@@ -35,17 +36,22 @@ if [[ -n $missing ]]; then
     { apt-get update </dev/null >>"$PEERS/apt.log" 2>&1 && apt-get install -y --no-install-recommends $missing </dev/null >>"$PEERS/apt.log" 2>&1; } ||
     die "apt-get install failed" "$PEERS/apt.log"
 fi
-if [[ ! -f $PEERS/$MARK ]]; then
+# The mark is written last and goes first: half a folder, or one of other versions, is never taken for whole.
+whole() {
+  [[ "$(cat "$PEERS/mark" 2>/dev/null)" == "$MARK" ]] && "$PEERS/venv/bin/python" -c '' 2>/dev/null &&
+    [[ -d $PEERS/node/node_modules/soap ]]
+}
+if ! whole; then
   say "SOAP peers: fetching zeep, spyne and node-soap"
-  rm -rf "$PEERS/venv" "$PEERS/node"
+  rm -rf "$PEERS/mark" "$PEERS/venv" "$PEERS/node"
   "$(python)" -m venv "$PEERS/venv" >"$PEERS/pip.log" 2>&1 || die "python -m venv failed" "$PEERS/pip.log"
   "$PEERS/venv/bin/pip" install --quiet --disable-pip-version-check -r "$HERE/requirements.txt" >>"$PEERS/pip.log" 2>&1 ||
     die "pip install failed" "$PEERS/pip.log"
   mkdir -p "$PEERS/node"
-  cp "$HERE/package.json" "$PEERS/node/"
-  (cd "$PEERS/node" && npm install --no-audit --no-fund --ignore-scripts --loglevel=error </dev/null >"$PEERS/npm.log" 2>&1) ||
-    die "npm install failed" "$PEERS/npm.log"
-  touch "$PEERS/$MARK"
+  cp "$HERE/package.json" "$HERE/package-lock.json" "$PEERS/node/"
+  (cd "$PEERS/node" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error </dev/null >"$PEERS/npm.log" 2>&1) ||
+    die "npm ci failed" "$PEERS/npm.log"
+  echo "$MARK" >"$PEERS/mark"
 fi
-say "SOAP peers: $("$PEERS/venv/bin/pip" list --format=freeze 2>/dev/null | grep -E '^(zeep|spyne)=' | xargs), \
+say "SOAP peers: $(grep -E '^(zeep|spyne)=' "$HERE/requirements.txt" | xargs), \
 node-soap $(sed -n 's/^  "version": "\(.*\)",/\1/p' "$PEERS/node/node_modules/soap/package.json" | head -1), PHP $(php -r 'echo PHP_VERSION;')"
