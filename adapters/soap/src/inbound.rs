@@ -222,6 +222,9 @@ pub(crate) fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -
         fault: Fault::new(Code::Malformed, text),
     };
     match Envelope::take(root) {
+        Ok(Envelope { irregular: Some(reason), version, .. }) => {
+            Err(Refusal::new(version, Fault::new(Code::Malformed, reason)))
+        }
         Ok(envelope) if envelope.version == version => Ok(envelope),
         Ok(envelope) => {
             let text = "the envelope is of another version of SOAP than the content type says".to_owned();
