@@ -90,7 +90,7 @@ impl System for RestSystem {
         Ok(Arc::new(outbound::Caller { client: Client::new(&config)?, credential, checked: self.checked.clone() }))
     }
 
-    async fn listen(&self, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
+    async fn listen(&self, _endpoint: Option<&str>, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
         let door = self.door.clone().ok_or_else(|| Fault::new(Code::Misconfigured, "there is no listener to mount on"));
         // Doctor asks without a door: the credentials are what it wants to know about.
         let accept = self.checked.accept.open(secrets)?;

@@ -111,7 +111,7 @@ impl System for SoapSystem {
         Ok(Arc::new(outbound::Caller::connect(&self.checked.calls, connections, secrets)?))
     }
 
-    async fn listen(&self, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
+    async fn listen(&self, _endpoint: Option<&str>, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
         let door = self.door.clone().ok_or_else(|| Fault::new(Code::Misconfigured, "there is no door to listen at"))?;
         Ok(Box::new(inbound::Listening::new(door, &self.checked.listeners, secrets)?))
     }

@@ -35,7 +35,7 @@ struct Erp {
 
 async fn erp() -> Erp {
     let serving = serving().await;
-    let inbound = system(Some(serving.door.clone()), FILE).listen(&Fixed).await.unwrap();
+    let inbound = system(Some(serving.door.clone()), FILE).listen(None, &Fixed).await.unwrap();
     let engine = Arc::new(Engine::default());
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(inbound.run(

@@ -82,7 +82,7 @@ impl System for SqlSystem {
         Ok(Arc::new(outbound::Writer { database, checked: self.checked.clone() }))
     }
 
-    async fn listen(&self, _secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
+    async fn listen(&self, _endpoint: Option<&str>, _secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
         Err(Fault::new(Code::Misconfigured, "a database sends nothing"))
     }
 }

@@ -5,15 +5,14 @@
 //! attempt: retry, back-off, time-outs, concurrency, rates, circuits, metrics, traces and dead letters are the engine's,
 //! once. If an adapter needs one of them, the engine lacks something: mend it there. `docs/adapters.md` walks through one.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
+pub use crate::arrival::{Admission, Arrival, Behind, Cursor};
 use crate::diagnostics::{Problems, SourceFile};
 use crate::fault::{Exchange, Fault};
 use crate::limits::{Circuit, Limits};
@@ -72,8 +71,14 @@ pub trait System: Send + Sync {
     /// `Reject`. Never called where no endpoint is outbound. Spawns nothing.
     async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault>;
 
-    /// Makes the inbound half ready, on the same terms. Never called where no endpoint is inbound.
-    async fn listen(&self, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault>;
+    /// Whether each inbound endpoint runs on its own: a table that cannot be read does not stop the next one.
+    fn listens_apart(&self) -> bool {
+        false
+    }
+
+    /// Makes the inbound half ready, on the same terms: the whole, or that of one endpoint where they run apart. Never
+    /// called where no endpoint is inbound.
+    async fn listen(&self, endpoint: Option<&str>, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault>;
 }
 
 /// One thing that a system offers or sends.
@@ -167,33 +172,20 @@ pub trait Intake: Send + Sync {
     /// # Errors
     /// The fault to translate to the wire; it carries the message id once there is one.
     async fn accept(&self, admission: Admission, arrival: Arrival) -> Result<Receipt, Fault>;
-}
 
-/// Leave to send one arrival; what a caller may be told of its rate.
-#[derive(Clone, Debug)]
-#[must_use = "an admission that is not used has still been counted"]
-pub struct Admission {
-    /// `system/endpoint`.
-    pub endpoint: Arc<str>,
-    /// The endpoint's limits.
-    pub limits: Limits,
-    /// How many more may come at once now, where a rate is set.
-    pub remaining: Option<u32>,
-}
+    /// Takes one arrival of a source that is read and cannot be told no (a row): waits for the rate, comes again while
+    /// the bus cannot take it, makes a dead letter of what no route can take. Done once it is durably somewhere.
+    ///
+    /// # Errors
+    /// The endpoint feeds no route.
+    async fn keep(&self, endpoint: &str, arrival: Arrival) -> Result<(), Fault>;
 
-/// Something that came in, decoded.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    /// The decoded body.
-    pub body: Value,
-    /// The caller's own id for it, if it sends one: 1 to 255 visible characters.
-    pub id: Option<String>,
-    /// Named things beside the body (path parameters, chosen headers): expressions and mappings see them as `meta`.
-    pub meta: Value,
-    /// W3C trace context of the caller.
-    pub traceparent: Option<String>,
-    /// The bytes as they came, kept where no message comes of them.
-    pub original: Bytes,
-    /// Their content type.
-    pub content_type: Cow<'static, str>,
+    /// How far a source has been read. Waits until no other gateway reads it; held until it is dropped.
+    ///
+    /// # Errors
+    /// The store cannot be asked now.
+    async fn cursor(&self, endpoint: &str) -> Result<Box<dyn Cursor>, Fault>;
+
+    /// Tells how far behind its source a reader is, for the numbers.
+    fn behind(&self, endpoint: &str, behind: Behind);
 }

@@ -11,6 +11,7 @@
 //! folder of files that says all that, and [`diagnostics`] how its mistakes are told.
 
 pub mod adapter;
+mod arrival;
 pub mod charset;
 #[cfg(test)]
 mod corpus;

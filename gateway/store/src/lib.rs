@@ -204,6 +204,15 @@ pub struct Seen {
     pub body_hash: [u8; 32],
 }
 
+/// A place in a source, as its one reader holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Counts the readers: only the newest may save.
+    pub epoch: i64,
+    /// What was saved last; `None` at first.
+    pub value: Option<String>,
+}
+
 /// One thing that somebody did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
@@ -274,6 +283,23 @@ pub trait Store: Send + Sync {
     async fn is_done(&self, delivery_id: &str) -> Result<bool, StoreError>;
     /// Forgets ids and deliveries from before; returns how many.
     async fn forget_before(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Takes the place in a source for `lease`; `None` while another gateway holds it. Where only one gateway can use the
+    /// store (SQLite), nobody else holds it.
+    async fn take_cursor(&self, name: &str, lease: std::time::Duration) -> Result<Option<Held>, StoreError>;
+    /// Saves how far the source has been read (`None`: as it was) and holds it for `lease` from now.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where another reader has taken it since.
+    async fn save_cursor(
+        &self,
+        name: &str,
+        epoch: i64,
+        value: Option<&str>,
+        lease: std::time::Duration,
+    ) -> Result<(), StoreError>;
+    /// Gives the place free; nothing where another has it.
+    async fn free_cursor(&self, name: &str, epoch: i64) -> Result<(), StoreError>;
 
     /// Writes down what somebody did.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gatehouse_core::adapter::{Adapter, Admission, Arrival, Intake, Outcome, Receipt, SiteFiles, System};
+use gatehouse_core::adapter::{
+    Adapter, Admission, Arrival, Behind, Cursor, Intake, Outcome, Receipt, SiteFiles, System,
+};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::fault::Fault;
 use gatehouse_core::limits::Limits;
@@ -154,6 +156,16 @@ impl Intake for Engine {
         self.arrivals.lock().unwrap().push((admission.endpoint.to_string(), arrival));
         Ok(Receipt { message_id, outcome: Outcome::Accepted, reply: self.reply.lock().unwrap().clone() })
     }
+
+    async fn keep(&self, _endpoint: &str, _arrival: Arrival) -> Result<(), Fault> {
+        unreachable!("a caller waits for its answer")
+    }
+
+    async fn cursor(&self, _endpoint: &str) -> Result<Box<dyn Cursor>, Fault> {
+        unreachable!("a caller is not read")
+    }
+
+    fn behind(&self, _endpoint: &str, _behind: Behind) {}
 }
 
 pub(crate) fn message() -> Message {

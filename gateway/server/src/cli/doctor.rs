@@ -36,8 +36,20 @@ pub(super) async fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
         if system.endpoints().iter().any(|endpoint| endpoint.direction == Direction::Outbound) {
             findings.push(reach(name, system.as_ref(), &secrets).await);
         }
-        if system.endpoints().iter().any(|endpoint| endpoint.direction == Direction::Inbound) {
-            let listened = system.listen(&secrets).await;
+        let inbound: Vec<_> =
+            system.endpoints().iter().filter(|endpoint| endpoint.direction == Direction::Inbound).collect();
+        if system.listens_apart() {
+            for endpoint in inbound {
+                let listened = system.listen(Some(&endpoint.name), &secrets).await;
+                findings.push(finding(
+                    &format!("{name}/{}, read from", endpoint.name),
+                    listened
+                        .map(|_| format!("{}: all that it needs is there", endpoint.summary))
+                        .map_err(|f| explain(&f)),
+                ));
+            }
+        } else if !inbound.is_empty() {
+            let listened = system.listen(None, &secrets).await;
             findings.push(finding(
                 &format!("system {name}, calling in"),
                 listened.map(|_| "its credentials are there".to_owned()).map_err(|f| explain(&f)),

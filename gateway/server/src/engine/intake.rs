@@ -8,18 +8,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gatehouse_bus::{Bus, Health, Parcel, PublishError, RequestError};
-use gatehouse_core::adapter::{Admission, Arrival, Intake, Outcome, Receipt};
+use gatehouse_core::adapter::{Admission, Arrival, Behind, Cursor, Intake, Outcome, Receipt};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::message::{Message, delivery_id};
 use gatehouse_core::site::{Planned, Route, Site, Unrouted};
 use gatehouse_core::{Value, json};
+use gatehouse_store::Store;
 use tokio::sync::watch;
 
 use super::crash;
 use super::headers;
 use super::ledger::{Accepting, Claim, Ledger};
 use super::metrics::{Metrics, TargetMetrics};
+use super::pull;
 use super::system::SystemRuntime;
 use super::trace::{Kind, Tracer};
 
@@ -34,6 +36,8 @@ pub struct Desk {
     bus: Arc<dyn Bus>,
     health: watch::Receiver<Health>,
     ledger: Ledger,
+    store: Arc<dyn Store>,
+    instance: Arc<str>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
     endpoints: HashMap<String, Entrance>,
@@ -62,6 +66,7 @@ impl Desk {
         systems: &HashMap<String, Arc<SystemRuntime>>,
         bus: Arc<dyn Bus>,
         ledger: Ledger,
+        store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         tracer: Tracer,
     ) -> Self {
@@ -83,7 +88,8 @@ impl Desk {
                 endpoints.insert(name, entrance);
             }
         }
-        Self { health: bus.health(), bus, ledger, metrics, tracer, endpoints }
+        let instance = site.gateway.name.as_str().into();
+        Self { health: bus.health(), bus, ledger, store, instance, metrics, tracer, endpoints }
     }
 
     fn entrance(&self, endpoint: &str) -> Result<&Entrance, Fault> {
@@ -296,6 +302,18 @@ impl Intake for Desk {
             span.end(outcome.as_ref().err());
         }
         outcome
+    }
+
+    async fn keep(&self, endpoint: &str, arrival: Arrival) -> Result<(), Fault> {
+        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival).await
+    }
+
+    async fn cursor(&self, endpoint: &str) -> Result<Box<dyn Cursor>, Fault> {
+        pull::cursor(&self.store, endpoint).await
+    }
+
+    fn behind(&self, endpoint: &str, behind: Behind) {
+        self.metrics.behind(endpoint, behind);
     }
 }
 

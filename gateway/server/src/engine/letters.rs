@@ -1,10 +1,11 @@
 //! Dead letters: from the bus into the store, and back to their target when somebody replays them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gatehouse_bus::{Bus, Parcel};
+use gatehouse_core::adapter::Intake;
 use gatehouse_core::fault::{Code, Fault, Violation};
 use gatehouse_core::json;
 use gatehouse_core::limits::BodyLimits;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crash;
 use super::headers;
+use super::pull;
 
 /// Unsettled dead parcels.
 const PREFETCH: u16 = 64;
@@ -80,6 +82,7 @@ pub struct Letters {
     /// Queue by route and target.
     queues: HashMap<(String, String), String>,
     types: HashMap<String, Arc<Type>>,
+    intake: OnceLock<Arc<dyn Intake>>,
 }
 
 /// What became of one letter in a replay.
@@ -105,7 +108,12 @@ impl Letters {
         };
         let queues = site.routes.iter().filter(|route| !route.request).flat_map(of).collect();
         let types = site.types.iter().map(|(name, kind)| (name.clone(), kind.clone())).collect();
-        Self { bus, store, queues, types }
+        Self { bus, store, queues, types, intake: OnceLock::new() }
+    }
+
+    /// Where letters of arrivals that never became a message go when they are replayed. Said once, at start.
+    pub fn sends_in_through(&self, intake: Arc<dyn Intake>) {
+        let _ = self.intake.set(intake);
     }
 
     /// The store that holds them.
@@ -138,7 +146,13 @@ impl Letters {
         }
         for letter in claimed {
             let id = letter.summary.id;
+            let arrival = letter.headers.contains_key(pull::META).then(|| letter.summary.delivery_id.clone());
             let refused = match self.publish(letter).await {
+                Ok(()) if arrival.is_some() => {
+                    // It is a message now, and the letter of the arrival is done with.
+                    self.store.resolve(&arrival.unwrap_or_default()).await?;
+                    None
+                }
                 Ok(()) => {
                     crash::point("k12");
                     self.store.mark_published(id).await?;
@@ -157,6 +171,9 @@ impl Letters {
 
     async fn publish(&self, letter: Letter) -> Result<(), String> {
         let summary = &letter.summary;
+        if let (Some(meta), Some(intake)) = (letter.headers.get(pull::META), self.intake.get()) {
+            return pull::again(intake.as_ref(), &letter, meta).await;
+        }
         let (Some(route), Some(target)) = (&summary.route, &summary.target) else {
             return Err("it never got as far as a target: mend the cause and let its source send it again".to_owned());
         };

@@ -2,6 +2,7 @@
 //!
 //! `docs/operations.md` lists every name; [`Metrics::NAMES`] is what its test compares.
 
+use gatehouse_core::adapter::Behind;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -32,6 +33,8 @@ pub struct Metrics {
     pub circuit_open: IntGaugeVec,
     /// 1 while the bus takes messages.
     pub bus_ready: IntGauge,
+    source_waiting: IntGaugeVec,
+    source_oldest: IntGaugeVec,
 }
 
 /// What one target counts.
@@ -57,7 +60,7 @@ pub struct TargetMetrics {
 
 impl Metrics {
     /// Every metric's name.
-    pub const NAMES: [&str; 15] = [
+    pub const NAMES: [&str; 17] = [
         "gatehouse_received_total",
         "gatehouse_accept_seconds",
         "gatehouse_published_total",
@@ -73,6 +76,8 @@ impl Metrics {
         "gatehouse_letters",
         "gatehouse_circuit_open",
         "gatehouse_bus_ready",
+        "gatehouse_source_waiting",
+        "gatehouse_source_oldest_seconds",
     ];
 
     /// All at zero.
@@ -124,6 +129,16 @@ impl Metrics {
             in_flight: gauge("gatehouse_in_flight", "Attempts under way.", &target)?,
             delivery_seconds: histogram("gatehouse_delivery_seconds", "How long attempts took.", &target)?,
             queue_depth: gauge("gatehouse_queue_depth", "Deliveries on a queue.", &["queue"])?,
+            source_waiting: gauge(
+                "gatehouse_source_waiting",
+                "Changes that wait in a source that is read, where it can tell.",
+                &["endpoint"],
+            )?,
+            source_oldest: gauge(
+                "gatehouse_source_oldest_seconds",
+                "How long the oldest change has waited in a source that is read.",
+                &["endpoint"],
+            )?,
             queue_oldest: gauge(
                 "gatehouse_queue_oldest_seconds",
                 "How long the oldest delivery has waited, where the bus can tell.",
@@ -161,6 +176,16 @@ impl Metrics {
     #[must_use]
     pub fn accept_seconds(&self, endpoint: &str) -> Histogram {
         self.accept_seconds.with_label_values(&[endpoint])
+    }
+
+    /// Notes how far behind its source a reader is.
+    pub fn behind(&self, endpoint: &str, behind: Behind) {
+        if let Some(waiting) = behind.waiting {
+            self.source_waiting.with_label_values(&[endpoint]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+        if let Some(age) = behind.age {
+            self.source_oldest.with_label_values(&[endpoint]).set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Writes down how full the queues are.

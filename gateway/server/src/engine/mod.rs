@@ -14,6 +14,7 @@ pub mod letters;
 pub mod limiter;
 pub mod metrics;
 mod open;
+mod pull;
 pub mod system;
 pub mod trace;
 pub mod worker;
@@ -129,24 +130,33 @@ impl Gateway {
         };
         background.spawn(consuming);
         let letters = Arc::new(Letters::new(&site, bus.clone(), store.clone()));
-        let desk: Arc<dyn Intake> =
-            Arc::new(Desk::new(&site, &systems, bus.clone(), ledger.clone(), metrics.clone(), tracer.clone()));
+        let desk: Arc<dyn Intake> = Arc::new(Desk::new(
+            &site,
+            &systems,
+            bus.clone(),
+            ledger.clone(),
+            store.clone(),
+            metrics.clone(),
+            tracer.clone(),
+        ));
+        letters.sends_in_through(desk.clone());
         let sends =
             |system: &Arc<SystemRuntime>| system.system.endpoints().iter().any(|e| e.direction == Direction::Inbound);
         // A sender that comes while the inbound halves take their places is asked to come again, not sent away.
         let senders: Vec<_> = systems.values().filter(|system| sends(system)).cloned().collect();
-        if !senders.is_empty() {
+        let halves: Vec<_> = senders.iter().flat_map(|system| halves(system, &site)).collect();
+        if !halves.is_empty() {
             door.hold();
         }
-        let missing = Arc::new(AtomicUsize::new(senders.len()));
-        for system in senders {
+        let missing = Arc::new(AtomicUsize::new(halves.len()));
+        for (system, endpoint) in halves {
             let (missing, door) = (missing.clone(), door.clone());
             let placed = move || {
                 if missing.fetch_sub(1, Ordering::AcqRel) == 1 {
                     door.release();
                 }
             };
-            inbound.spawn(listen(system, secrets.clone(), desk.clone(), stop_inbound.clone(), placed));
+            inbound.spawn(listen(system, endpoint, secrets.clone(), desk.clone(), stop_inbound.clone(), placed));
         }
         let address = door.addr();
         let stopped = stop_inbound.clone();
@@ -297,9 +307,21 @@ async fn declare(bus: Arc<dyn Bus>, topology: Topology, stop: CancellationToken)
     }
 }
 
-/// Keeps a system's inbound half running.
+/// What is listened to of a system: the whole, or each endpoint that feeds a route.
+fn halves(system: &Arc<SystemRuntime>, site: &Site) -> Vec<(Arc<SystemRuntime>, Option<String>)> {
+    if !system.system.listens_apart() {
+        return vec![(system.clone(), None)];
+    }
+    let inbound = system.system.endpoints().iter().filter(|endpoint| endpoint.direction == Direction::Inbound);
+    let feeds = |name: &str| site.routes_from(&format!("{}/{name}", system.system.name())).next().is_some();
+    let fed = inbound.filter(|endpoint| feeds(&endpoint.name));
+    fed.map(|endpoint| (system.clone(), Some(endpoint.name.clone()))).collect()
+}
+
+/// Keeps a system's inbound half running, or that of one of its endpoints.
 async fn listen(
     system: Arc<SystemRuntime>,
+    endpoint: Option<String>,
     secrets: Arc<dyn Secrets>,
     desk: Arc<dyn Intake>,
     stop: CancellationToken,
@@ -311,7 +333,7 @@ async fn listen(
         let stopped = stop.clone();
         let placed = &mut placed;
         let run = async {
-            let inbound = system.system.listen(secrets.as_ref()).await?;
+            let inbound = system.system.listen(endpoint.as_deref(), secrets.as_ref()).await?;
             let mut run = inbound.run(desk.clone(), Box::pin(async move { stopped.cancelled().await }));
             // Polled once, it is in its place, or has failed.
             match futures_util::poll!(&mut run) {
@@ -325,7 +347,7 @@ async fn listen(
             }
         };
         let Err(fault) = run.await else { return };
-        tracing::error!(system = system.system.name(), %fault, private = fault.private, "the inbound half stopped; starting it again");
+        tracing::error!(system = system.system.name(), endpoint, %fault, private = fault.private, "the inbound half stopped; starting it again");
         let pause =
             if matches!(fault.verdict, Verdict::Hold | Verdict::Reject) { Duration::from_secs(60) } else { wait };
         wait = (wait * 2).min(Duration::from_secs(30));

@@ -5,6 +5,7 @@
 
 mod audit;
 mod connect;
+mod cursors;
 mod ledger;
 mod letters;
 mod run;
@@ -20,7 +21,7 @@ use deadpool_postgres::Pool;
 use gatehouse_core::secret::Secret;
 use jiff::Timestamp;
 
-use crate::{AuditEntry, Filter, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
+use crate::{AuditEntry, Filter, Held, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
 use run::{perform, perform_together};
 
 /// A store in PostgreSQL.
@@ -131,6 +132,24 @@ impl Store for PostgresStore {
             }
         }
         Ok(forgotten)
+    }
+
+    async fn take_cursor(&self, name: &str, lease: Duration) -> Result<Option<Held>, StoreError> {
+        perform(&self.ledger, &cursors::Take { name, lease }).await
+    }
+
+    async fn save_cursor(
+        &self,
+        name: &str,
+        epoch: i64,
+        value: Option<&str>,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        perform(&self.ledger, &cursors::Save { name, epoch, value, lease }).await
+    }
+
+    async fn free_cursor(&self, name: &str, epoch: i64) -> Result<(), StoreError> {
+        perform(&self.ledger, &cursors::Free { name, epoch }).await
     }
 
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {

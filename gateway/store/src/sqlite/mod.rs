@@ -1,10 +1,11 @@
 //! The store of one gateway: two SQLite files. Letters and audit in one, written to the disk before any `Ok`; the ledger
-//! (ids seen, deliveries done) in the other, which may lose the last moment at a power cut.
+//! (ids seen, deliveries done, sources read) in the other, which may lose the last moment at a power cut.
 //!
 //! Each file has one thread that writes and one that reads, so that reads never wait for writes and nothing here blocks a
 //! runtime's thread. The statements stand in the submodules; here is what they are to the outside.
 
 mod audit;
+mod cursors;
 mod lane;
 mod ledger;
 mod letters;
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{AuditEntry, Filter, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
+use crate::{AuditEntry, Filter, Held, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
 use lane::{Lane, Role};
 
 /// A store in files of this machine. Not for network file systems: SQLite's locks do not hold there.
@@ -158,6 +159,26 @@ impl Store for SqliteStore {
             place = next;
         }
         Ok(forgotten)
+    }
+
+    async fn take_cursor(&self, name: &str, _lease: Duration) -> Result<Option<Held>, StoreError> {
+        let name = name.to_owned();
+        self.write_ledger.run(move |db| cursors::take(db, &name).map(Some)).await
+    }
+
+    async fn save_cursor(
+        &self,
+        name: &str,
+        epoch: i64,
+        value: Option<&str>,
+        _lease: Duration,
+    ) -> Result<(), StoreError> {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        self.write_ledger.run(move |db| cursors::save(db, &name, epoch, value.as_deref())).await
+    }
+
+    async fn free_cursor(&self, _name: &str, _epoch: i64) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {

@@ -17,7 +17,8 @@ pub(super) struct Schema {
 pub(super) static LETTERS: Schema = Schema { name: "store", steps: &[include_str!("letters.1.sql")] };
 
 /// `store.ledger.db`.
-pub(super) static LEDGER: Schema = Schema { name: "ledger", steps: &[include_str!("ledger.1.sql")] };
+pub(super) static LEDGER: Schema =
+    Schema { name: "ledger", steps: &[include_str!("ledger.1.sql"), include_str!("ledger.2.sql")] };
 
 impl Schema {
     /// Brings a file to this version, each step in a transaction of its own.

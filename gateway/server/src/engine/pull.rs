@@ -1,0 +1,185 @@
+//! Sources that are read and cannot be told no: their arrivals are kept until the bus or a dead letter has them, and each
+//! is read by one gateway at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gatehouse_core::adapter::{Arrival, Cursor, Intake};
+use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
+use gatehouse_core::limits::BodyLimits;
+use gatehouse_core::message::delivery_id;
+use gatehouse_core::{Value, json};
+use gatehouse_store::{Attempt, Held, Letter, NewLetter, Store, StoreError};
+use tokio::task::JoinHandle;
+
+use super::letters;
+
+/// Header of a letter: it is an arrival, and these are the words beside its body (`meta`), as JSON.
+pub(super) const META: &str = "gatehouse-meta";
+
+/// How long a gateway that died keeps others from reading its sources.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// The first and the longest wait before an arrival is tried again.
+const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Hands an arrival to the intake until it is durably somewhere.
+pub(super) async fn keep(
+    intake: &dyn Intake,
+    store: &dyn Store,
+    instance: &str,
+    endpoint: &str,
+    arrival: Arrival,
+) -> Result<(), Fault> {
+    let mut wait = WAITS.0;
+    loop {
+        let outcome = match intake.admit(endpoint) {
+            Ok(admission) => intake.accept(admission, arrival.clone()).await.map(|_| ()),
+            Err(fault) if fault.code == Code::NotFound => return Err(fault),
+            Err(fault) => Err(fault),
+        };
+        let Err(fault) = outcome else { return Ok(()) };
+        let pause = match fault.verdict {
+            Verdict::Reject | Verdict::Hold => {
+                match store.put_letter(letter(&arrival, endpoint, instance, &fault)).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => {
+                        tracing::error!(endpoint, %error, "a dead letter could not be stored; its source waits");
+                        wait
+                    }
+                }
+            }
+            Verdict::RetryAfter(pause) => pause,
+            Verdict::Retry => wait,
+        };
+        wait = (wait * 2).min(WAITS.1);
+        tokio::time::sleep(pause.clamp(Duration::from_millis(1), WAITS.1)).await;
+    }
+}
+
+/// The letter of an arrival that no route takes.
+fn letter(arrival: &Arrival, endpoint: &str, instance: &str, fault: &Fault) -> NewLetter {
+    let id = arrival.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let mut text = fault.public.clone();
+    for violation in fault.violations.iter().take(5) {
+        text.push_str(&format!("; {}: {}", violation.pointer, violation.message));
+    }
+    let meta = String::from_utf8_lossy(&json::encode(&arrival.meta)).into_owned();
+    NewLetter {
+        delivery_id: delivery_id(&id, endpoint, "", "", 0),
+        message_id: id,
+        route: None,
+        target: None,
+        source: endpoint.to_owned(),
+        kind: None,
+        key: arrival.meta.field("key").and_then(Value::to_plain_text),
+        cause: fault.code.as_str().to_owned(),
+        fingerprint: fault.fingerprint(),
+        attempts: vec![Attempt {
+            number: 1,
+            at: jiff::Timestamp::now(),
+            instance: instance.to_owned(),
+            code: fault.code.as_str().to_owned(),
+            text,
+            sent: Some(Exchange::excerpt(&arrival.original)),
+            answered: None,
+        }],
+        headers: BTreeMap::from([(META.to_owned(), meta)]),
+        body: json::encode(&arrival.body).into(),
+        content_type: "application/json".to_owned(),
+    }
+}
+
+/// Sends the arrival of a letter in once more, with the id that it had.
+pub(super) async fn again(intake: &dyn Intake, letter: &Letter, meta: &str) -> Result<(), String> {
+    let limits = BodyLimits { bytes: 64 << 20, text: 64 << 20, ..BodyLimits::default() };
+    let body = json::decode(&letter.body, &limits).map_err(|error| error.to_string())?;
+    let meta = json::decode(meta.as_bytes(), &limits).map_err(|error| error.to_string())?;
+    let arrival = Arrival {
+        body,
+        id: Some(letter.summary.message_id.clone()),
+        meta,
+        traceparent: None,
+        original: letter.body.clone(),
+        content_type: "application/json".into(),
+    };
+    let endpoint = &letter.summary.source;
+    let admission = intake.admit(endpoint).map_err(|fault| fault.public)?;
+    match intake.accept(admission, arrival).await {
+        Ok(_) => Ok(()),
+        Err(fault) => {
+            let first = fault.violations.first();
+            let place = first.map(|first| format!("; {}: {}", first.pointer, first.message)).unwrap_or_default();
+            Err(format!("{}{place}", fault.public))
+        }
+    }
+}
+
+/// Waits until no other gateway reads the source.
+pub(super) async fn cursor(store: &Arc<dyn Store>, endpoint: &str) -> Result<Box<dyn Cursor>, Fault> {
+    loop {
+        if let Some(held) = store.take_cursor(endpoint, LEASE).await.map_err(letters::fault)? {
+            return Ok(Box::new(Place::hold(store.clone(), endpoint.to_owned(), held)));
+        }
+        tokio::time::sleep(LEASE / 5).await;
+    }
+}
+
+/// A place in a source, held until it is dropped.
+struct Place {
+    store: Arc<dyn Store>,
+    name: String,
+    held: Held,
+    lost: Arc<AtomicBool>,
+    keeper: JoinHandle<()>,
+}
+
+impl Place {
+    fn hold(store: Arc<dyn Store>, name: String, held: Held) -> Self {
+        let lost = Arc::new(AtomicBool::new(false));
+        let keeper = {
+            let (store, name, epoch, lost) = (store.clone(), name.clone(), held.epoch, lost.clone());
+            tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(LEASE / 3);
+                loop {
+                    ticks.tick().await;
+                    if let Err(StoreError::Conflict(_)) = store.save_cursor(&name, epoch, None, LEASE).await {
+                        lost.store(true, Ordering::Release);
+                        return;
+                    }
+                }
+            })
+        };
+        Self { store, name, held, lost, keeper }
+    }
+}
+
+#[async_trait]
+impl Cursor for Place {
+    fn value(&self) -> Option<&str> {
+        self.held.value.as_deref()
+    }
+
+    async fn save(&mut self, value: &str) -> Result<(), Fault> {
+        if self.lost.load(Ordering::Acquire) {
+            return Err(Fault::new(Code::Conflict, format!("another gateway reads `{}` now", self.name)));
+        }
+        self.store.save_cursor(&self.name, self.held.epoch, Some(value), LEASE).await.map_err(letters::fault)?;
+        self.held.value = Some(value.to_owned());
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        let (store, name, epoch) = (self.store.clone(), std::mem::take(&mut self.name), self.held.epoch);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Not freed, it is free when the lease has passed.
+            runtime.spawn(async move { store.free_cursor(&name, epoch).await });
+        }
+    }
+}
