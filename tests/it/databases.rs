@@ -122,7 +122,7 @@ impl Books {
 }
 
 /// The URL of a server that the environment names; skipped loudly, and a failure where servers are required.
-fn server(kind: &str) -> Option<String> {
+pub(crate) fn server(kind: &str) -> Option<String> {
     let name = format!("GATEHOUSE_TEST_{}", kind.to_uppercase());
     let url = std::env::var(&name).ok();
     if url.is_none() {

@@ -9,6 +9,7 @@
 
 mod amqps;
 mod broker;
+mod capture;
 mod chaos;
 mod cli;
 mod conformance;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::capture::file::{self as capture, Capture, CaptureFile};
 use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::expr::Expression;
@@ -16,6 +17,9 @@ use serde::Deserialize;
 
 /// The longest identifier that every database takes, in bytes (PostgreSQL's limit).
 const MAX_IDENTIFIER: usize = 63;
+
+/// The largest row that is read, where the site does not say otherwise.
+const CAPTURED_BODY: usize = 16 << 20;
 
 /// A system that is a database.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -73,8 +77,12 @@ pub struct InboxFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointFile {
-    /// The table: `receivable` or `schema.receivable`.
-    pub table: Located<String>,
+    /// What is written: a table, `receivable` or `schema.receivable`. Without it the endpoint reads: `capture`.
+    #[serde(default)]
+    pub table: Option<Located<String>>,
+    /// What is read, and how its changes are found.
+    #[serde(default)]
+    pub capture: Option<Located<CaptureFile>>,
     /// `insert` (default) or `upsert`.
     #[serde(default)]
     pub mode: Option<Located<String>>,
@@ -140,6 +148,7 @@ pub(crate) struct Checked {
     pub(crate) circuit: Circuit,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) writes: Vec<(String, Write)>,
+    pub(crate) captures: Vec<(String, Capture)>,
 }
 
 /// What an endpoint writes.
@@ -207,32 +216,35 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
     if let (Err(_), Some(at)) = (jiff::tz::TimeZone::get(&zone), &read.zone) {
         checker.error("unknown-zone", &at.span, "there is no such time zone: zones are named like `Asia/Shanghai`");
     }
-    let (mut endpoints, mut writes) = (Vec::new(), Vec::new());
+    let (mut endpoints, mut writes, mut captures) = (Vec::new(), Vec::new(), Vec::new());
     for (name, endpoint) in &read.endpoints {
-        let own = endpoint.limits.check(limits, file, checker.problems);
-        let mode = endpoint.mode.as_ref().map_or("insert", |mode| mode.as_str());
-        endpoints.push(Endpoint {
-            name: name.clone(),
-            direction: Direction::Outbound,
-            limits: own,
-            summary: format!("{mode} into {}", endpoint.table.value),
-            span: endpoint.span.clone(),
-        });
-        let row = checker.shape(
-            &endpoint.table,
-            endpoint.mode.as_ref(),
-            &endpoint.key,
-            &endpoint.columns,
-            &["body", "message", "delivery_id"],
-        );
-        let lines = endpoint.lines.as_ref().map(|lines| {
-            let names = ["line", "index", "body", "message", "delivery_id"];
-            let shape = checker.shape(&lines.table, lines.mode.as_ref(), &lines.key, &lines.columns, &names);
-            Some((checker.path(&lines.from)?, shape?))
-        });
-        if let (Some(row), None | Some(Some(_))) = (row, &lines) {
-            writes.push((name.clone(), Write { row, lines: lines.flatten() }));
-        }
+        let base = if endpoint.capture.is_some() { Limits { body: CAPTURED_BODY, ..limits } } else { limits };
+        let own = endpoint.limits.check(base, file, checker.problems);
+        let (direction, summary) = match (&endpoint.table, &endpoint.capture) {
+            (Some(table), None) => {
+                let mode = endpoint.mode.as_ref().map_or("insert", |mode| mode.as_str());
+                writes.extend(checker.write(endpoint, table).map(|write| (name.clone(), write)));
+                (Direction::Outbound, format!("{mode} into {}", table.value))
+            }
+            (None, Some(read)) => {
+                checker.only_reads(endpoint);
+                let pattern = |at: &Located<String>, problems: &mut Problems| Checker { file, problems }.table(at);
+                let checked = capture::check(read, pattern, file, checker.problems);
+                let tables: Vec<_> = read.table.iter().chain(&read.tables).map(|table| table.as_str()).collect();
+                captures.extend(checked.map(|capture| (name.clone(), capture)));
+                (Direction::Inbound, format!("read {} by {}", tables.join(", "), read.by.value))
+            }
+            (Some(_), Some(_)) => {
+                checker.error("two-ways", &endpoint.span, "an endpoint either writes (`table`) or reads (`capture`)");
+                continue;
+            }
+            (None, None) => {
+                let text = "an endpoint needs `table` (it writes) or `capture` (it reads)";
+                checker.error("no-table", &endpoint.span, text);
+                continue;
+            }
+        };
+        endpoints.push(Endpoint { name: name.clone(), direction, limits: own, summary, span: endpoint.span.clone() });
     }
     let sound = !found.has_errors();
     problems.extend(found);
@@ -255,6 +267,7 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
         circuit,
         endpoints,
         writes,
+        captures,
     })
 }
 
@@ -333,6 +346,40 @@ impl Checker<'_> {
             return None;
         }
         Some(Table { schema: schema.map(str::to_owned), name: name.to_owned() })
+    }
+
+    /// What an endpoint writes.
+    fn write(&mut self, endpoint: &EndpointFile, table: &Located<String>) -> Option<Write> {
+        let names = ["body", "message", "delivery_id"];
+        let row = self.shape(table, endpoint.mode.as_ref(), &endpoint.key, &endpoint.columns, &names);
+        let lines = match &endpoint.lines {
+            None => None,
+            Some(lines) => {
+                let names = ["line", "index", "body", "message", "delivery_id"];
+                let shape = self.shape(&lines.table, lines.mode.as_ref(), &lines.key, &lines.columns, &names);
+                Some((self.path(&lines.from)?, shape?))
+            }
+        };
+        Some(Write { row: row?, lines })
+    }
+
+    /// Refuses what belongs to writing in an endpoint that reads.
+    fn only_reads(&mut self, endpoint: &EndpointFile) {
+        let places = [
+            ("mode", endpoint.mode.as_ref().map(|at| &at.span)),
+            ("key", endpoint.key.first().map(|at| &at.span)),
+            ("columns", endpoint.columns.values().next().map(|at| &at.span)),
+            ("lines", endpoint.lines.as_ref().map(|at| &at.span)),
+        ];
+        for (name, at) in places {
+            if let Some(at) = at {
+                self.error(
+                    "not-here",
+                    at,
+                    format!("`{name}` beside `capture` belongs to writing; `capture` has its own"),
+                );
+            }
+        }
     }
 
     fn path(&mut self, at: &Located<String>) -> Option<Path> {

@@ -4,6 +4,7 @@
 //! endpoint says. A delivery that comes again finds its inbox row and changes nothing. [`file`] is the system's file
 //! and its check, [`work`] what one delivery writes, [`statement`] its SQL, and one file a database carries it out.
 
+mod capture;
 mod file;
 mod mysql;
 mod outbound;
@@ -22,6 +23,8 @@ use gatehouse_core::limits::{Circuit, Limits};
 use gatehouse_core::secret::Secrets;
 use schemars::schema_for;
 
+pub use capture::file::CaptureFile;
+pub use capture::install::{Installer, Status};
 pub use file::{EndpointFile, SystemFile};
 
 /// The adapter.
@@ -82,7 +85,13 @@ impl System for SqlSystem {
         Ok(Arc::new(outbound::Writer { database, checked: self.checked.clone() }))
     }
 
-    async fn listen(&self, _endpoint: Option<&str>, _secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
-        Err(Fault::new(Code::Misconfigured, "a database sends nothing"))
+    fn listens_apart(&self) -> bool {
+        true
+    }
+
+    async fn listen(&self, endpoint: Option<&str>, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
+        let endpoint = endpoint.ok_or_else(|| Fault::new(Code::Internal, "a database is read endpoint by endpoint"))?;
+        let source = capture::source::open(&self.checked, secrets).await?;
+        Ok(Box::new(capture::open(&self.checked, endpoint, source).await?))
     }
 }

@@ -1,5 +1,6 @@
 //! MariaDB and MySQL.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use gatehouse_core::fault::{Code, Fault};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, TxOpts};
 
+use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Table};
 use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault};
 use crate::statement;
@@ -32,7 +34,7 @@ impl MySql {
             format!("SET SESSION time_zone = '{}'", offset(&checked.zone)),
         ];
         let most = (checked.limits.concurrency as usize).max(1);
-        let constraints = PoolConstraints::new(0, most).unwrap_or_default();
+        let constraints = PoolConstraints::new(1, most).unwrap_or_default();
         let mut options = OptsBuilder::default()
             .ip_or_hostname(checked.host.clone())
             .tcp_port(checked.port)
@@ -182,5 +184,92 @@ fn reason(code: u16) -> &'static str {
         1406 => "(a text is too long)",
         4025 => "(a check does not hold)",
         _ => "",
+    }
+}
+
+#[async_trait]
+impl Source for MySql {
+    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
+        let mut connection = self.connection().await?;
+        let bound =
+            if values.is_empty() { Params::Empty } else { Params::Positional(values.iter().map(bind).collect()) };
+        let rows: Vec<mysql_async::Row> = connection.exec(sql, bound).await.map_err(|error| explain(&error))?;
+        rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+    }
+
+    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.start_transaction(TxOpts::default()).await.map_err(|error| explain(&error))?;
+        for (sql, values) in statements {
+            let done = if values.is_empty() {
+                transaction.query_drop(sql).await
+            } else {
+                transaction.exec_drop(sql, Params::Positional(values.iter().map(bind).collect())).await
+            };
+            done.map_err(|error| explain(&error))?;
+        }
+        transaction.commit().await.map_err(|error| explain(&error))
+    }
+
+    async fn define(&self, statements: &[String]) -> Result<(), Fault> {
+        let mut connection = self.connection().await?;
+        for sql in statements {
+            connection.query_drop(sql).await.map_err(|error| explain(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault> {
+        // Not `information_schema.innodb_trx`: its copy is renewed only where nobody has asked for 100 ms.
+        let mut connection = self.connection().await?;
+        let rows: Result<Vec<(String, String, String)>, Error> = connection.query("SHOW ENGINE INNODB STATUS").await;
+        match rows {
+            Ok(rows) => Ok(Some(rows.iter().flat_map(|(_, _, status)| active(status)).collect())),
+            // Without the right PROCESS.
+            Err(Error::Server(server)) if [1227, 1044, 1142].contains(&server.code) => Ok(None),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+}
+
+/// The numbers of the transactions that InnoDB's status calls active. One that has only read has none of its own: it begins
+/// to change with a number, and at that moment's time.
+fn active(status: &str) -> impl Iterator<Item = String> {
+    let lines = status.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("---TRANSACTION ")?.split_once(", ")?;
+        rest.starts_with("ACTIVE").then(|| number.to_owned())
+    });
+    // Cut in the middle where it is very long: then nothing can be said to have ended.
+    lines.chain(status.contains("... truncated...").then(|| "truncated".to_owned()))
+}
+
+/// A value of an answer as a text.
+fn text(value: mysql_async::Value) -> Result<Option<String>, Fault> {
+    use mysql_async::Value as Got;
+    Ok(match value {
+        Got::NULL => None,
+        Got::Bytes(bytes) => Some(
+            String::from_utf8(bytes)
+                .map_err(|_| Fault::new(Code::Malformed, "the database sends a text that is not UTF-8"))?,
+        ),
+        Got::Int(number) => Some(number.to_string()),
+        Got::UInt(number) => Some(number.to_string()),
+        Got::Float(number) => Some(number.to_string()),
+        Got::Double(number) => Some(number.to_string()),
+        other @ (Got::Date(..) | Got::Time(..)) => Some(other.as_sql(true).trim_matches('\'').to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::active;
+
+    #[test]
+    fn active_transactions_are_read_from_the_status() {
+        let status = "LATEST DETECTED DEADLOCK\n*** (1) TRANSACTION:\nTRANSACTION 7, ACTIVE 0 sec\n\
+            LIST OF TRANSACTIONS FOR EACH SESSION:\n---TRANSACTION 3446, ACTIVE 1 sec\n1 lock struct(s)\n\
+            ---TRANSACTION (0x7f07), not started\n---TRANSACTION 42152, not started\n---TRANSACTION 3451, ACTIVE (PREPARED) 0 sec\n";
+        assert_eq!(active(status).collect::<Vec<_>>(), ["3446", "3451"]);
+        assert_eq!(active("... truncated...\n").collect::<Vec<_>>(), ["truncated"]);
     }
 }

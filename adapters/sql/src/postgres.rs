@@ -1,5 +1,6 @@
 //! PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Table};
 use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault};
 use crate::statement;
@@ -155,6 +157,10 @@ fn tls(checked: &Checked) -> Result<ClientConfig, Fault> {
 /// An error by its SQLSTATE (PostgreSQL manual, appendix A).
 fn explain(error: &tokio_postgres::Error) -> Fault {
     let Some(db) = error.as_db_error() else {
+        if error.to_string().starts_with("error deserializing column") {
+            return Fault::new(Code::Internal, "an answer of the database is not what was asked for")
+                .private(causes(error));
+        }
         return Fault::new(Code::Unreachable, "the connection to the database was lost").private(causes(error));
     };
     let state = db.code().code();
@@ -200,4 +206,54 @@ fn causes(error: &tokio_postgres::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[async_trait]
+impl Source for Postgres {
+    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(sql).await.map_err(|error| explain(&error))?;
+        let texts = texts(values);
+        let bound: Vec<_> = texts.iter().map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
+        let rows = client.query(&statement, &bound).await.map_err(|error| explain(&error))?;
+        let text = |row: &tokio_postgres::Row| (0..row.len()).map(|at| row.try_get(at)).collect::<Result<Texts, _>>();
+        rows.iter().map(|row| text(row).map_err(|error| explain(&error))).collect()
+    }
+
+    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(|error| explain(&error))?;
+        for (sql, values) in statements {
+            let texts = texts(values);
+            let bound: Vec<_> = texts.iter().map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
+            // A statement with numbers of its own in it is not worth keeping.
+            let statement =
+                if values.is_empty() { transaction.prepare(sql).await } else { transaction.prepare_cached(sql).await };
+            let statement = statement.map_err(|error| explain(&error))?;
+            transaction.execute(&statement, &bound).await.map_err(|error| explain(&error))?;
+        }
+        transaction.commit().await.map_err(|error| explain(&error))
+    }
+
+    async fn define(&self, statements: &[String]) -> Result<(), Fault> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(|error| explain(&error))?;
+        for sql in statements {
+            transaction.batch_execute(sql).await.map_err(|error| explain(&error))?;
+        }
+        transaction.commit().await.map_err(|error| explain(&error))
+    }
+
+    async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault> {
+        // Every transaction locks its own virtual id, and everybody may see that; a prepared one has none.
+        let sql = "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE pid IS DISTINCT FROM pg_backend_pid()
+                   AND (locktype = 'virtualxid' OR locktype = 'transactionid')";
+        let rows = self.ask(sql, &[]).await?;
+        Ok(Some(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect()))
+    }
+}
+
+/// Values as the texts that the statements cast.
+fn texts(values: &[Value]) -> Vec<Option<String>> {
+    values.iter().map(Value::to_plain_text).collect()
 }

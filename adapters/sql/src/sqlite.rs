@@ -1,6 +1,6 @@
 //! SQLite.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use gatehouse_core::fault::{Code, Fault};
 use rusqlite::types::Value as Bound;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
 
+use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Table};
 use crate::outbound::{Backend, Kind, Written, fault};
 use crate::statement;
@@ -161,5 +162,83 @@ fn explain(error: &rusqlite::Error) -> Fault {
         }
         ErrorCode::TooBig => fault(Kind::Never, "a value is too large for the database".to_owned(), private),
         _ => fault(Kind::Mend, format!("the database refuses it: {private}"), private),
+    }
+}
+
+#[async_trait]
+impl Source for Sqlite {
+    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
+        let (sql, values) = (sql.to_owned(), loose(values));
+        self.run(move |connection| {
+            let read = || {
+                let mut query = connection.prepare_cached(&sql)?;
+                let count = query.column_count();
+                let rows = query.query_map(params_from_iter(values), |row| {
+                    (0..count).map(|at| Ok(text(row.get_ref(at)?))).collect::<rusqlite::Result<Texts>>()
+                })?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            };
+            read().map_err(|error| explain(&error))
+        })
+        .await
+    }
+
+    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+        let statements: Vec<_> = statements.iter().map(|(sql, values)| (sql.clone(), loose(values))).collect();
+        self.run(move |connection| {
+            let change = || {
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                for (sql, values) in statements {
+                    transaction.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+                }
+                transaction.commit()
+            };
+            change().map_err(|error| explain(&error))
+        })
+        .await
+    }
+
+    async fn define(&self, statements: &[String]) -> Result<(), Fault> {
+        let statements = statements.to_vec();
+        self.run(move |connection| {
+            let define = || {
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                for sql in statements {
+                    transaction.execute_batch(&sql)?;
+                }
+                transaction.commit()
+            };
+            define().map_err(|error| explain(&error))
+        })
+        .await
+    }
+
+    async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault> {
+        // One writer at a time: what is committed later was also begun later.
+        Ok(Some(BTreeSet::new()))
+    }
+}
+
+/// Values as they are compared: whole numbers as such, fractions as SQLite keeps them.
+fn loose(values: &[Value]) -> Vec<Bound> {
+    let bind = |value: &Value| match value {
+        Value::Number(number) => match (number.to_i64(), number.to_string().parse::<f64>()) {
+            (Some(int), _) => Bound::Integer(int),
+            (None, Ok(real)) => Bound::Real(real),
+            (None, Err(_)) => Bound::Null,
+        },
+        other => other.to_plain_text().map_or(Bound::Null, Bound::Text),
+    };
+    values.iter().map(bind).collect()
+}
+
+/// A value of an answer as a text.
+fn text(value: rusqlite::types::ValueRef<'_>) -> Option<String> {
+    use rusqlite::types::ValueRef as Got;
+    match value {
+        Got::Null => None,
+        Got::Integer(number) => Some(number.to_string()),
+        Got::Real(number) => Some(number.to_string()),
+        Got::Text(bytes) | Got::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
     }
 }

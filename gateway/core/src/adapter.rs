@@ -186,6 +186,9 @@ pub trait Intake: Send + Sync {
     /// The store cannot be asked now.
     async fn cursor(&self, endpoint: &str) -> Result<Box<dyn Cursor>, Fault>;
 
-    /// Tells how far behind its source a reader is, for the numbers.
+    /// Makes a dead letter of an arrival that could not be read. Done once it is stored.
+    async fn bury(&self, endpoint: &str, arrival: Arrival, fault: Fault);
+
+    /// Tells how far behind its source a reader is, and what a person should know of it; logged where it is new.
     fn behind(&self, endpoint: &str, behind: Behind);
 }

@@ -55,10 +55,12 @@ pub trait Cursor: Send + Sync {
 }
 
 /// How far behind its source a reader is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behind {
     /// Changes that wait in the source, where it can tell.
     pub waiting: Option<u64>,
     /// The age of the oldest of them.
     pub age: Option<Duration>,
+    /// What a person should know or do, one sentence each.
+    pub notes: Vec<String>,
 }

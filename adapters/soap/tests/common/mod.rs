@@ -165,6 +165,10 @@ impl Intake for Engine {
         unreachable!("a caller is not read")
     }
 
+    async fn bury(&self, _endpoint: &str, _arrival: Arrival, _fault: Fault) {
+        unreachable!("a caller is told no")
+    }
+
     fn behind(&self, _endpoint: &str, _behind: Behind) {}
 }
 

@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well; 1 it did not work (a test failed, a system cannot be reached); 2 the site or the command
 //! line is wrong.
 
+mod capture;
 mod check;
 mod connect;
 mod doctor;
@@ -88,6 +89,13 @@ enum Command {
         #[command(flatten)]
         site: SiteArgs,
     },
+    /// Show, make or remove the triggers by which changes of a database's tables come in.
+    Capture {
+        #[command(subcommand)]
+        verb: capture::Verb,
+        #[command(flatten)]
+        site: SiteArgs,
+    },
     /// Show what a WSDL offers.
     Wsdl {
         #[command(subcommand)]
@@ -139,6 +147,7 @@ pub fn run_line(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         Command::Graph { format, site } => graph::run(format, &site),
         Command::Letters { verb, site, desk } => runtime.block_on(letters::run(verb, &site, &desk)),
         Command::Connect { kind, site } => runtime.block_on(connect::run(kind, &site)),
+        Command::Capture { verb, site } => runtime.block_on(capture::run(verb, &site)),
         Command::Wsdl { verb } => wsdl::run(verb),
         Command::Demo(args) => {
             quiet_logs();

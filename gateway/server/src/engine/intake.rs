@@ -1,7 +1,7 @@
 //! Takes arrivals in: rate, id, mapping, type, routes, one confirmed publish a target. Only then is there a receipt.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -38,6 +38,8 @@ pub struct Desk {
     ledger: Ledger,
     store: Arc<dyn Store>,
     instance: Arc<str>,
+    /// What readers of sources have told, by endpoint.
+    told: Mutex<HashMap<String, Vec<String>>>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
     endpoints: HashMap<String, Entrance>,
@@ -89,7 +91,7 @@ impl Desk {
             }
         }
         let instance = site.gateway.name.as_str().into();
-        Self { health: bus.health(), bus, ledger, store, instance, metrics, tracer, endpoints }
+        Self { health: bus.health(), bus, ledger, store, instance, told: Mutex::default(), metrics, tracer, endpoints }
     }
 
     fn entrance(&self, endpoint: &str) -> Result<&Entrance, Fault> {
@@ -312,8 +314,17 @@ impl Intake for Desk {
         pull::cursor(&self.store, endpoint).await
     }
 
+    async fn bury(&self, endpoint: &str, arrival: Arrival, fault: Fault) {
+        pull::bury(self.store.as_ref(), &self.instance, endpoint, &arrival, &fault).await;
+    }
+
     fn behind(&self, endpoint: &str, behind: Behind) {
-        self.metrics.behind(endpoint, behind);
+        self.metrics.behind(endpoint, &behind);
+        let Ok(mut told) = self.told.lock() else { return };
+        let before = told.insert(endpoint.to_owned(), behind.notes.clone()).unwrap_or_default();
+        for note in behind.notes.iter().filter(|note| !before.contains(note)) {
+            tracing::warn!(endpoint, "{note}");
+        }
     }
 }
 

@@ -179,7 +179,7 @@ impl Metrics {
     }
 
     /// Notes how far behind its source a reader is.
-    pub fn behind(&self, endpoint: &str, behind: Behind) {
+    pub fn behind(&self, endpoint: &str, behind: &Behind) {
         if let Some(waiting) = behind.waiting {
             self.source_waiting.with_label_values(&[endpoint]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }

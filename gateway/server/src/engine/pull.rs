@@ -15,7 +15,7 @@ use gatehouse_core::{Value, json};
 use gatehouse_store::{Attempt, Held, Letter, NewLetter, Store, StoreError};
 use tokio::task::JoinHandle;
 
-use super::letters;
+use super::{crash, letters};
 
 /// Header of a letter: it is an arrival, and these are the words beside its body (`meta`), as JSON.
 pub(super) const META: &str = "gatehouse-meta";
@@ -34,29 +34,40 @@ pub(super) async fn keep(
     endpoint: &str,
     arrival: Arrival,
 ) -> Result<(), Fault> {
+    crash::point("k13");
     let mut wait = WAITS.0;
     loop {
         let outcome = match intake.admit(endpoint) {
+            Ok(admission) if arrival.original.len() > admission.limits.body => Err(Fault::new(
+                Code::TooLarge,
+                format!("it has {} bytes; `limits.body` allows {}", arrival.original.len(), admission.limits.body),
+            )),
             Ok(admission) => intake.accept(admission, arrival.clone()).await.map(|_| ()),
             Err(fault) if fault.code == Code::NotFound => return Err(fault),
             Err(fault) => Err(fault),
         };
+        crash::point("k14");
         let Err(fault) = outcome else { return Ok(()) };
         let pause = match fault.verdict {
             Verdict::Reject | Verdict::Hold => {
-                match store.put_letter(letter(&arrival, endpoint, instance, &fault)).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) => {
-                        tracing::error!(endpoint, %error, "a dead letter could not be stored; its source waits");
-                        wait
-                    }
-                }
+                bury(store, instance, endpoint, &arrival, &fault).await;
+                return Ok(());
             }
             Verdict::RetryAfter(pause) => pause,
             Verdict::Retry => wait,
         };
         wait = (wait * 2).min(WAITS.1);
         tokio::time::sleep(pause.clamp(Duration::from_millis(1), WAITS.1)).await;
+    }
+}
+
+/// Makes a dead letter of an arrival; tries until the store has it.
+pub(super) async fn bury(store: &dyn Store, instance: &str, endpoint: &str, arrival: &Arrival, fault: &Fault) {
+    let mut wait = WAITS.0;
+    while let Err(error) = store.put_letter(letter(arrival, endpoint, instance, fault)).await {
+        tracing::error!(endpoint, %error, "a dead letter could not be stored; its source waits");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(WAITS.1);
     }
 }
 

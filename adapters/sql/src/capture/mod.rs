@@ -1,0 +1,317 @@
+//! The inbound half: reads the tables of one endpoint and hands each change over, with an id that stays the same however
+//! often it is read. Nothing counts as read before it is durably on the bus.
+//!
+//! [`watermark`], [`outbox`] and [`trigger`] find changes, each in its way; [`snapshot`] reads what was there before.
+//! One loop goes round them, so that what is handed over of one row keeps its order.
+
+pub(crate) mod file;
+mod hand;
+pub(crate) mod install;
+mod outbox;
+mod position;
+mod snapshot;
+pub(crate) mod source;
+pub(crate) mod sql;
+mod trigger;
+mod watermark;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gatehouse_core::Value;
+use gatehouse_core::adapter::{Behind, Inbound, Intake, Stop};
+use gatehouse_core::diagnostics::closest;
+use gatehouse_core::fault::{Code, Fault};
+use tokio::time::Instant;
+
+use crate::file::{Checked, Table};
+use file::{Capture, How};
+use hand::{Change, Op};
+use position::{Position, Snapshot, TablePosition};
+use source::{Column, Described, Source};
+
+pub(crate) use install::CHANGES;
+
+/// How often the catalogue is looked at for tables and columns that came, went or changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Reads for one endpoint.
+pub(crate) struct Reader {
+    pub(crate) checked: Arc<Checked>,
+    /// The endpoint's name within the system.
+    pub(crate) endpoint: String,
+    pub(crate) capture: Capture,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) tables: Vec<Open>,
+}
+
+/// A table that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) described: Described,
+    /// The columns that are read.
+    pub(crate) columns: Vec<Column>,
+    /// The columns that tell rows apart.
+    pub(crate) key: Vec<Column>,
+    /// The columns by which rows keep their order; none: every row after the one before.
+    pub(crate) order_by: Vec<String>,
+}
+
+impl Open {
+    pub(crate) fn name(&self) -> String {
+        self.described.table.to_string()
+    }
+
+    fn key_names(&self) -> Vec<String> {
+        self.key.iter().map(|column| column.name.clone()).collect()
+    }
+
+    /// The change that a row's document is.
+    fn change(&self, op: Op, id: String, document: String) -> Result<Change, (String, Fault)> {
+        let row = match hand::decode(&document) {
+            Ok(row) => row,
+            Err(fault) => return Err((document, fault)),
+        };
+        Ok(self.change_of(op, id, row, None, document))
+    }
+
+    fn change_of(&self, op: Op, id: String, row: Value, before: Option<Value>, original: String) -> Change {
+        let key = hand::words(&hand::values(&row, &self.key_names()));
+        let lane = if self.order_by.is_empty() {
+            String::new()
+        } else {
+            let name = self.name();
+            format!("{name}\n{}", hand::words(&hand::values(&row, &self.order_by)))
+        };
+        Change { op, table: self.name(), id, row, before, key, lane, original }
+    }
+}
+
+/// Opens an endpoint for reading: the tables are there, with every column that is named.
+pub(crate) async fn open(checked: &Arc<Checked>, endpoint: &str, source: Arc<dyn Source>) -> Result<Reader, Fault> {
+    let capture = checked.captures.iter().find(|(name, _)| name == endpoint).map(|(_, capture)| capture.clone());
+    let capture = capture
+        .ok_or_else(|| Fault::new(Code::Misconfigured, format!("`{}/{endpoint}` reads nothing", checked.name)))?;
+    let tables = look(checked, &capture, source.as_ref()).await?;
+    let reader = Reader { checked: checked.clone(), endpoint: endpoint.to_owned(), capture, source, tables };
+    if let How::Trigger = reader.capture.how {
+        install::must_be_there(&reader).await?;
+    }
+    Ok(reader)
+}
+
+/// The tables that a capture names, as the catalogue describes them now.
+pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Source) -> Result<Vec<Open>, Fault> {
+    let misconfigured = |text: String| Fault::new(Code::Misconfigured, text);
+    let mut named: Vec<Table> = Vec::new();
+    let all = if capture.tables.iter().all(|pattern| pattern.exact().is_some()) {
+        Vec::new()
+    } else {
+        source::tables(source, checked.database).await?
+    };
+    for pattern in &capture.tables {
+        match pattern.exact() {
+            Some(table) => named.push(table.clone()),
+            None => {
+                let own = |table: &Table| table.name == CHANGES || table.name == checked.inbox.name;
+                named.extend(all.iter().filter(|table| pattern.fits(table) && !own(table)).cloned());
+            }
+        }
+    }
+    let mut tables: Vec<Open> = Vec::new();
+    for table in named {
+        if tables.iter().any(|open| open.described.table == table) {
+            continue;
+        }
+        let described = source::describe(source, checked.database, &table).await?;
+        let described = described
+            .ok_or_else(|| misconfigured(format!("there is no table `{table}`, or this user may not see it")))?;
+        let column = |name: &String| -> Result<Column, Fault> {
+            described.column(name).cloned().ok_or_else(|| {
+                let close = closest(name, described.columns.iter().map(|column| column.name.as_str()));
+                let help = close.map(|close| format!("; did you mean `{close}`?")).unwrap_or_default();
+                misconfigured(format!("`{table}` has no column `{name}`{help}"))
+            })
+        };
+        let key_names = if capture.key.is_empty() { &described.key } else { &capture.key };
+        let key = key_names.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        if key.is_empty() {
+            let text = format!("`{table}` has no primary key: say with `key` which columns tell its rows apart");
+            return Err(misconfigured(text));
+        }
+        let mut columns = Vec::new();
+        if capture.columns.is_empty() {
+            columns.clone_from(&described.columns);
+        } else {
+            let mut wanted: Vec<String> = key_names.clone();
+            wanted.extend(capture.columns.iter().cloned());
+            wanted.extend(capture.order_by.iter().cloned());
+            match &capture.how {
+                How::Watermark { column, .. } => wanted.push(column.clone()),
+                How::Outbox { id, payload, .. } => wanted.extend(id.iter().chain(payload).cloned()),
+                How::Trigger => {}
+            }
+            for name in wanted {
+                if !columns.iter().any(|known: &Column| known.name == name) {
+                    columns.push(column(&name)?);
+                }
+            }
+        }
+        let named = match &capture.how {
+            How::Watermark { column, .. } => vec![column],
+            How::Outbox { sent, id, payload } => {
+                let mut named: Vec<&String> = id.iter().chain(payload).collect();
+                if let file::Sent::Mark { column, .. } = sent {
+                    named.push(column);
+                }
+                named
+            }
+            How::Trigger => Vec::new(),
+        };
+        for name in named.into_iter().chain(&capture.order_by) {
+            column(name)?;
+        }
+        let order_by = match (&capture.how, capture.order_by.is_empty()) {
+            (How::Outbox { .. }, true) => Vec::new(),
+            (_, true) => key_names.clone(),
+            (_, false) => capture.order_by.clone(),
+        };
+        tables.push(Open { columns, key, order_by, described });
+    }
+    Ok(tables)
+}
+
+#[async_trait]
+impl Inbound for Reader {
+    async fn run(self: Box<Self>, intake: Arc<dyn Intake>, stop: Stop) -> Result<(), Fault> {
+        // What is under way when it stops was not saved as read: it comes again, with the same ids.
+        tokio::select! {
+            biased;
+            () = stop => Ok(()),
+            outcome = self.read(intake.as_ref()) => outcome,
+        }
+    }
+}
+
+impl Reader {
+    /// `system/endpoint`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.checked.name, self.endpoint)
+    }
+
+    async fn read(mut self: Box<Self>, intake: &dyn Intake) -> Result<(), Fault> {
+        let endpoint = self.full_name();
+        let mut cursor = intake.cursor(&endpoint).await?;
+        let mut position = Position::read(cursor.value())?;
+        if position.run.is_empty() {
+            position.run = uuid::Uuid::new_v4().simple().to_string();
+            cursor.save(&position.text()).await?;
+        }
+        let mut marks: HashMap<String, watermark::Marks> = HashMap::new();
+        let mut looked = Instant::now();
+        let mut notes: Vec<String> = Vec::new();
+        loop {
+            let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), notes: Vec::new() };
+            let mut busy = false;
+            let mut moved = false;
+            let mut installed = Vec::new();
+            if let How::Trigger = self.capture.how {
+                let drained = trigger::drain(&self, intake, &mut behind).await?;
+                busy |= drained.busy;
+                installed = drained.installed;
+            }
+            for open in &self.tables {
+                let fresh = || TablePosition {
+                    snapshot: if self.capture.snapshot { Snapshot::Waiting } else { Snapshot::Done },
+                    floor: Value::Null,
+                };
+                let place = position.tables.entry(open.name()).or_insert_with(fresh);
+                match &self.capture.how {
+                    How::Watermark { column, overlap } => {
+                        let marks = marks.entry(open.name()).or_default();
+                        let pass = watermark::Pass { reader: &self, open, column, overlap: *overlap, intake };
+                        let found = pass.run(&position.run, place, marks).await?;
+                        busy |= found.busy;
+                        moved |= found.moved;
+                    }
+                    How::Outbox { sent, id, payload } => {
+                        let outbox = outbox::Outbox { reader: &self, open, sent, id, payload, intake };
+                        busy |= outbox.run(&position.run).await?;
+                    }
+                    How::Trigger => {
+                        let anew = installed.iter().any(|(_, table)| *table == open.name());
+                        if self.capture.snapshot && (anew || place.snapshot == Snapshot::Waiting) {
+                            place.snapshot = Snapshot::After(Vec::new());
+                            position.run = uuid::Uuid::new_v4().simple().to_string();
+                            moved = true;
+                            continue;
+                        }
+                    }
+                }
+                let place_is = |snapshot: &Snapshot| matches!(snapshot, Snapshot::After(_));
+                if place_is(&place.snapshot) && !matches!(self.capture.how, How::Outbox { .. }) {
+                    snapshot::step(&self, open, &position.run, &mut place.snapshot, intake).await?;
+                    moved = true;
+                }
+            }
+            if moved {
+                cursor.save(&position.text()).await?;
+                busy = true;
+            }
+            trigger::delete(&self, installed.into_iter().map(|(seq, _)| seq)).await?;
+            if looked.elapsed() >= LOOK_AGAIN {
+                looked = Instant::now();
+                notes = self.look_again().await?;
+            }
+            behind.notes.clone_from(&notes);
+            intake.behind(&endpoint, behind);
+            if !busy {
+                tokio::time::sleep(self.capture.every).await;
+            }
+        }
+    }
+
+    /// Takes up what has changed in the catalogue, and tells what a person should do.
+    async fn look_again(&mut self) -> Result<Vec<String>, Fault> {
+        let mut notes = Vec::new();
+        let now = look(&self.checked, &self.capture, self.source.as_ref()).await?;
+        for open in &now {
+            let before = self.tables.iter().find(|before| before.described.table == open.described.table);
+            let Some(before) = before else {
+                notes.push(format!("table `{}` is new and is read from now on", open.name()));
+                continue;
+            };
+            for column in &open.described.columns {
+                match before.described.column(&column.name) {
+                    None => notes.push(format!(
+                        "column `{}` of `{}` is new: map it where it is wanted",
+                        column.name,
+                        open.name()
+                    )),
+                    Some(was) if was.kind != column.kind => notes.push(format!(
+                        "column `{}` of `{}` was {} and is {} now: look at its mapping",
+                        column.name,
+                        open.name(),
+                        was.kind,
+                        column.kind
+                    )),
+                    Some(_) => {}
+                }
+            }
+            for gone in before.described.columns.iter().filter(|was| open.described.column(&was.name).is_none()) {
+                notes.push(format!("column `{}` of `{}` is gone: look at its mapping", gone.name, open.name()));
+            }
+        }
+        for gone in self.tables.iter().filter(|was| !now.iter().any(|open| open.described.table == was.described.table))
+        {
+            notes.push(format!("table `{}` is gone and is not read any more", gone.name()));
+        }
+        self.tables = now;
+        if let How::Trigger = self.capture.how {
+            notes.extend(install::drift(self).await?);
+        }
+        Ok(notes)
+    }
+}

@@ -1,0 +1,113 @@
+//! By outbox: an application writes what it wants to tell into a table, and each row is deleted or marked once it is sent.
+//! Rows that wait are looked for by what stands in them, so a row that is committed late is not missed.
+
+use gatehouse_core::Value;
+use gatehouse_core::adapter::Intake;
+use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::json;
+
+use super::file::Sent;
+use super::hand::{self, Change, Op};
+use super::sql::{self, Page};
+use super::{Open, Reader};
+use crate::statement::{quote, table as named};
+
+/// One look into an outbox.
+pub(super) struct Outbox<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) open: &'a Open,
+    pub(super) sent: &'a Sent,
+    pub(super) id: &'a Option<String>,
+    pub(super) payload: &'a Option<String>,
+    pub(super) intake: &'a dyn Intake,
+}
+
+impl Outbox<'_> {
+    /// Hands over the next rows and takes them off; tells whether there may be more at once.
+    pub(super) async fn run(&self, run: &str) -> Result<bool, Fault> {
+        let database = self.reader.checked.database;
+        let only = match self.sent {
+            Sent::Delete => None,
+            Sent::Mark { column, waiting, .. } => self.open.described.column(column).map(|column| (column, waiting)),
+        };
+        let page = Page {
+            table: &self.open.described,
+            columns: self.open.columns.iter().collect(),
+            order: self.open.key.iter().collect(),
+            after: &[],
+            only,
+            filled: None,
+            past: None,
+            limit: self.reader.capture.batch,
+        };
+        let (sql, values) = page.query(database);
+        let rows = self.reader.source.ask(&sql, &values).await?;
+        let full = rows.len() >= self.reader.capture.batch as usize;
+        let endpoint = self.reader.full_name();
+        let mut changes = Vec::with_capacity(rows.len());
+        let mut keys = Vec::with_capacity(rows.len());
+        for document in rows.into_iter().filter_map(|row| row.into_iter().next().flatten()) {
+            let row = match hand::decode(&document) {
+                Ok(row) => row,
+                Err(mut fault) => {
+                    // Its key is not known, so it cannot be taken off: a person must look, and the next rows wait.
+                    fault.code = Code::Misconfigured;
+                    return Err(fault);
+                }
+            };
+            keys.push(hand::values(&row, &self.open.key_names()));
+            let named = self.id.as_ref().and_then(|id| row.field(id)).and_then(Value::to_plain_text);
+            let id = named.unwrap_or_else(|| hand::row_id(run, &self.open.name(), &document));
+            match self.body(&row) {
+                Ok(None) => changes.push(self.open.change_of(Op::Insert, id, row, None, document)),
+                Ok(Some(body)) => {
+                    let payload = String::from_utf8_lossy(&json::encode(&body)).into_owned();
+                    let change = self.open.change_of(Op::Insert, id, row, None, payload);
+                    // The columns beside the payload are still to be seen, as `meta.before` is for an update.
+                    changes.push(Change { before: Some(change.row), row: body, ..change });
+                }
+                Err(fault) => hand::bury(self.intake, &endpoint, &self.open.name(), id, &document, fault).await,
+            }
+        }
+        hand::over(self.intake, &endpoint, &changes).await?;
+        self.take_off(&keys).await?;
+        Ok(full)
+    }
+
+    /// The body in the payload's column.
+    fn body(&self, row: &Value) -> Result<Option<Value>, Fault> {
+        let Some(payload) = self.payload else { return Ok(None) };
+        match row.field(payload) {
+            Some(Value::Text(text)) => hand::decode(text).map(Some).map_err(|mut fault| {
+                fault.public = format!("column `{payload}` holds no JSON: {}", fault.public);
+                fault
+            }),
+            Some(Value::Null) | None => Err(Fault::new(Code::Invalid, format!("column `{payload}` is empty"))),
+            Some(value) => Ok(Some(value.clone())),
+        }
+    }
+
+    /// Takes rows off that are durably on the bus.
+    async fn take_off(&self, keys: &[Vec<Value>]) -> Result<(), Fault> {
+        let database = self.reader.checked.database;
+        let from = named(database, &self.open.described.table);
+        let key: Vec<_> = self.open.key.iter().collect();
+        let statement = |values: &Vec<Value>| match self.sent {
+            Sent::Delete => (format!("DELETE FROM {from} WHERE {}", sql::by_key(database, &key, 1)), values.clone()),
+            Sent::Mark { column, done, .. } => {
+                let name = quote(database, column);
+                let described = self.open.described.column(column);
+                let (set, mut bound) = match (done.as_text(), described) {
+                    (Some("now"), _) => ("CURRENT_TIMESTAMP".to_owned(), Vec::new()),
+                    (_, Some(described)) => (sql::written(database, described, 1), vec![done.clone()]),
+                    (_, None) => ("NULL".to_owned(), Vec::new()),
+                };
+                let filter = sql::by_key(database, &key, bound.len() + 1);
+                bound.extend(values.iter().cloned());
+                (format!("UPDATE {from} SET {name} = {set} WHERE {filter}"), bound)
+            }
+        };
+        let statements: Vec<_> = keys.iter().map(statement).collect();
+        if statements.is_empty() { Ok(()) } else { self.reader.source.change(&statements).await }
+    }
+}

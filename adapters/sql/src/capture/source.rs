@@ -1,0 +1,103 @@
+//! What a database does for reading: a query whose answers are texts, a change, and what its catalogue says. The SQL is made
+//! in [`super::sql`]; a database only carries it out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gatehouse_core::Value;
+use gatehouse_core::fault::Fault;
+use gatehouse_core::secret::{Secret, Secrets};
+
+use crate::file::{Checked, Database, Table};
+use crate::{mysql, postgres, sqlite};
+
+/// A row of texts.
+pub(crate) type Texts = Vec<Option<String>>;
+
+/// A database that is read.
+#[async_trait]
+pub(crate) trait Source: Send + Sync {
+    /// Asks; every column of the answer is a text.
+    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault>;
+
+    /// Changes something, all of it in one transaction.
+    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault>;
+
+    /// Runs statements that define something, as they are, one after the other.
+    async fn define(&self, statements: &[String]) -> Result<(), Fault>;
+
+    /// The transactions that are open now and may still commit, by names of the database's own; `None` where this user may
+    /// not see them.
+    async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault>;
+}
+
+/// Opens the database of a system for reading.
+pub(crate) async fn open(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Result<Arc<dyn Source>, Fault> {
+    let password = checked.password.as_ref().map(|secret| secrets.fetch(secret)).transpose()?;
+    let password = password.as_ref().map(Secret::expose);
+    Ok(match checked.database {
+        Database::Postgres => Arc::new(postgres::Postgres::open(checked.clone(), password)?),
+        Database::MySql => Arc::new(mysql::MySql::open(checked.clone(), password)?),
+        Database::Sqlite => Arc::new(sqlite::Sqlite::open(checked.clone()).await?),
+    })
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// Its type, as the database names it.
+    pub(crate) kind: String,
+    /// Whether it may be empty.
+    pub(crate) nullable: bool,
+}
+
+/// A table as the catalogue describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) table: Table,
+    pub(crate) columns: Vec<Column>,
+    /// The columns of the primary key, in their order.
+    pub(crate) key: Vec<String>,
+}
+
+impl Described {
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// What the catalogue says of a table; `None` where it is not there.
+pub(crate) async fn describe(
+    source: &dyn Source,
+    database: Database,
+    table: &Table,
+) -> Result<Option<Described>, Fault> {
+    let (sql, values) = super::sql::describe(database, table);
+    let rows = source.ask(sql, &values).await?;
+    let mut key = Vec::new();
+    let mut columns = Vec::new();
+    for row in rows {
+        let [Some(name), Some(kind), place, nullable] = <[Option<String>; 4]>::try_from(row).unwrap_or_default() else {
+            continue;
+        };
+        if let Some(place) = place.and_then(|place| place.parse::<u32>().ok()).filter(|place| *place > 0) {
+            key.push((place, name.clone()));
+        }
+        columns.push(Column { name, kind, nullable: nullable.as_deref() != Some("0") });
+    }
+    key.sort();
+    let key = key.into_iter().map(|(_, name)| name).collect();
+    Ok((!columns.is_empty()).then(|| Described { table: table.clone(), columns, key }))
+}
+
+/// Every table that this user sees; `schema` is `None` in the one that needs no naming.
+pub(crate) async fn tables(source: &dyn Source, database: Database) -> Result<Vec<Table>, Fault> {
+    let rows = source.ask(super::sql::tables(database), &[]).await?;
+    let table = |row: Texts| {
+        let [schema, name] = <[Option<String>; 2]>::try_from(row).ok()?;
+        Some(Table { schema, name: name? })
+    };
+    Ok(rows.into_iter().filter_map(table).collect())
+}

@@ -1,0 +1,144 @@
+//! By trigger: triggers of Gatehouse's own write each change into a table, in the transaction that makes it. Read rows are
+//! deleted once their changes are durably on the bus, so nothing that is committed late is missed. Two changes of one row
+//! come in their order, because the second waits for the first one's lock.
+
+use std::time::Duration;
+
+use gatehouse_core::Value;
+use gatehouse_core::adapter::{Behind, Intake};
+use gatehouse_core::fault::{Code, Fault};
+
+use super::hand::{self, Change, Op};
+use super::install::{self, CHANGES};
+use super::{Open, Reader};
+use crate::file::Database;
+use crate::statement::quote;
+
+/// One row of the table of changes.
+#[derive(Debug)]
+struct Written {
+    seq: u64,
+    id: String,
+    table: String,
+    op: String,
+    before: Option<String>,
+    after: Option<String>,
+    age: Duration,
+}
+
+/// What a look into the table of changes came to.
+#[derive(Debug, Default)]
+pub(super) struct Drained {
+    /// There may be more at once.
+    pub(super) busy: bool,
+    /// Tables whose triggers were made anew, and the numbers of the rows that say so: what changed before went unseen.
+    pub(super) installed: Vec<(u64, String)>,
+}
+
+/// Hands over the next changes and deletes them.
+pub(super) async fn drain(reader: &Reader, intake: &dyn Intake, behind: &mut Behind) -> Result<Drained, Fault> {
+    let database = reader.checked.database;
+    let limit = reader.capture.batch;
+    let sql = install::select(database, limit);
+    let rows = reader.source.ask(&sql, &[Value::from(reader.endpoint.as_str())]).await?;
+    let full = rows.len() >= limit as usize;
+    let written: Vec<Written> = rows.into_iter().filter_map(read).collect();
+    behind.age = Some(written.first().map_or(Duration::ZERO, |first| first.age));
+    behind.waiting = Some(if full { waiting(reader).await? } else { written.len() as u64 });
+    let endpoint = reader.full_name();
+    let mut changes = Vec::with_capacity(written.len());
+    let is_mark = |row: &&Written| row.op == install::INSTALLED;
+    for row in written.iter().filter(|row| !is_mark(row)) {
+        match plan(reader, row) {
+            Ok(planned) => changes.extend(planned),
+            Err(fault) => {
+                let document = row.after.as_ref().or(row.before.as_ref()).cloned().unwrap_or_default();
+                hand::bury(intake, &endpoint, &row.table, row.id.clone(), &document, fault).await;
+            }
+        }
+    }
+    hand::over(intake, &endpoint, &changes).await?;
+    delete(reader, written.iter().filter(|row| !is_mark(row)).map(|row| row.seq)).await?;
+    let installed = written.iter().filter(is_mark).map(|row| (row.seq, row.table.clone())).collect();
+    Ok(Drained { busy: full, installed })
+}
+
+/// Deletes rows of the table of changes. One by one: between two numbers one may be committed only now.
+pub(super) async fn delete(reader: &Reader, numbers: impl Iterator<Item = u64>) -> Result<(), Fault> {
+    let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let table = quote(reader.checked.database, CHANGES);
+    let delete = format!("DELETE FROM {table} WHERE seq IN ({})", numbers.join(", "));
+    reader.source.change(&[(delete, Vec::new())]).await
+}
+
+/// How many changes wait.
+async fn waiting(reader: &Reader) -> Result<u64, Fault> {
+    let database = reader.checked.database;
+    let (count, parameter) = if database == Database::Postgres { ("count(*)::text", "$1") } else { ("count(*)", "?") };
+    let sql = format!("SELECT {count} FROM {} WHERE endpoint = {parameter}", quote(database, CHANGES));
+    let rows = reader.source.ask(&sql, &[Value::from(reader.endpoint.as_str())]).await?;
+    let count = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+    Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
+}
+
+fn read(row: Vec<Option<String>>) -> Option<Written> {
+    let [seq, id, table, op, before, after, age] = <[Option<String>; 7]>::try_from(row).ok()?;
+    let age = age
+        .and_then(|age| age.parse::<f64>().ok())
+        .map_or(Duration::ZERO, |age| Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::ZERO));
+    Some(Written { seq: seq?.parse().ok()?, id: id?, table: table?, op: op?, before, after, age })
+}
+
+/// The changes that a row of the table is: two where a row's key has changed.
+fn plan(reader: &Reader, row: &Written) -> Result<Vec<Change>, Fault> {
+    let open = reader.tables.iter().find(|open| open.name() == row.table);
+    let open = open.ok_or_else(|| {
+        Fault::new(Code::Invalid, format!("table `{}` is not read any more; its changes are kept here", row.table))
+    })?;
+    let document = |text: &Option<String>| text.as_deref().map(|text| only(open, hand::decode(text)?)).transpose();
+    let (before, after) = (document(&row.before)?, document(&row.after)?);
+    let original = row.after.as_ref().or(row.before.as_ref()).cloned().unwrap_or_default();
+    let missing = || Fault::new(Code::Malformed, format!("the change `{}` lacks its row", row.op));
+    match row.op.as_str() {
+        "insert" => {
+            let after = after.ok_or_else(missing)?;
+            Ok(vec![open.change_of(Op::Insert, row.id.clone(), after, None, original)])
+        }
+        "delete" => {
+            let before = before.ok_or_else(missing)?;
+            Ok(vec![open.change_of(Op::Delete, row.id.clone(), before, None, original)])
+        }
+        "update" => {
+            let (before, after) = (before.ok_or_else(missing)?, after.ok_or_else(missing)?);
+            let key = open.key_names();
+            if hand::values(&before, &key) == hand::values(&after, &key) {
+                return Ok(vec![open.change_of(Op::Update, row.id.clone(), after, Some(before), original)]);
+            }
+            let gone = row.before.clone().unwrap_or_default();
+            Ok(vec![
+                open.change_of(Op::Delete, format!("{}-gone", row.id), before, None, gone),
+                open.change_of(Op::Insert, format!("{}-here", row.id), after, None, original),
+            ])
+        }
+        "truncate" => Err(Fault::new(
+            Code::Invalid,
+            format!(
+                "table `{}` was emptied with TRUNCATE, which does not tell its rows: empty the targets by hand",
+                row.table
+            ),
+        )),
+        other => Err(Fault::new(Code::Malformed, format!("`{other}` is no change that is known"))),
+    }
+}
+
+/// The columns that are wanted of a row.
+fn only(open: &Open, row: Value) -> Result<Value, Fault> {
+    if open.columns.len() == open.described.columns.len() {
+        return Ok(row);
+    }
+    let Value::Map(fields) = row else { return Ok(row) };
+    Ok(fields.into_iter().filter(|(name, _)| open.columns.iter().any(|column| column.name == *name)).collect())
+}

@@ -1,0 +1,192 @@
+//! By watermark: a column grows with each change, and rows above a floor are read again and again until none can come below
+//! it any more.
+//!
+//! A row that is committed late has a watermark below what was read before. So the floor follows only to a value that was
+//! the newest at an earlier pass, once (a) the overlap has passed since, for clocks that differ, and (b) every
+//! transaction that was open then has ended, where the database tells. Rows above the floor that were handed over already
+//! are known by their ids.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::time::Duration;
+
+use gatehouse_core::Value;
+use gatehouse_core::adapter::Intake;
+use gatehouse_core::fault::{Code, Fault};
+use tokio::time::Instant;
+
+use super::hand::{self, Op};
+use super::position::{Snapshot, TablePosition};
+use super::sql::{self, Page};
+use super::{Open, Reader};
+
+/// What is remembered of a table between passes; a new reader begins without.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Rows above the floor that were handed over.
+    seen: HashSet<String>,
+    earlier: VecDeque<Earlier>,
+    /// The transactions that were open after the last pass.
+    open: Option<BTreeSet<String>>,
+    /// When they were asked for.
+    asked: Option<Instant>,
+}
+
+/// A pass that was made.
+#[derive(Debug)]
+struct Earlier {
+    at: Instant,
+    newest: Value,
+    open: Option<BTreeSet<String>>,
+}
+
+/// One pass over a table.
+pub(super) struct Pass<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) open: &'a Open,
+    pub(super) column: &'a str,
+    pub(super) overlap: Duration,
+    pub(super) intake: &'a dyn Intake,
+}
+
+/// What a pass came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// There may be more at once.
+    pub(super) busy: bool,
+    /// The place has moved and should be saved.
+    pub(super) moved: bool,
+}
+
+impl Pass<'_> {
+    /// Hands over what is new and lets the floor follow.
+    pub(super) async fn run(&self, run: &str, place: &mut TablePosition, marks: &mut Marks) -> Result<Found, Fault> {
+        if place.snapshot == Snapshot::Waiting {
+            return self.begin(place, marks).await;
+        }
+        let column = self.open.described.column(self.column);
+        let column = column.ok_or_else(|| Fault::new(Code::Misconfigured, format!("no column `{}`", self.column)))?;
+        if place.floor == Value::Null && !self.reader.capture.snapshot && marks.earlier.is_empty() {
+            // From now on.
+            place.floor = self.newest().await?;
+        }
+        let mut order = vec![column];
+        order.extend(&self.open.key);
+        let mut names = vec![column.name.clone()];
+        names.extend(self.open.key_names());
+        let mut after = if place.floor == Value::Null { Vec::new() } else { vec![place.floor.clone()] };
+        let mut newest = place.floor.clone();
+        let mut seen = HashSet::new();
+        loop {
+            let page = Page {
+                table: &self.open.described,
+                columns: self.open.columns.iter().collect(),
+                order: order.clone(),
+                after: &after,
+                only: None,
+                filled: Some(column),
+                past: Some(column),
+                limit: self.reader.capture.batch,
+            };
+            let (sql, values) = page.query(self.reader.checked.database);
+            let rows = self.reader.source.ask(&sql, &values).await?;
+            let full = rows.len() >= self.reader.capture.batch as usize;
+            let mut changes = Vec::new();
+            let mut last = None;
+            for row in rows {
+                let [Some(document), past] = <[Option<String>; 2]>::try_from(row).unwrap_or_default() else { continue };
+                let id = hand::row_id(run, &self.open.name(), &document);
+                let known = marks.seen.contains(&id);
+                match self.open.change(Op::Upsert, id.clone(), document) {
+                    Ok(change) => {
+                        let place = hand::values(&change.row, &names);
+                        if past.as_deref() == Some("1") {
+                            newest = place.first().cloned().unwrap_or(Value::Null);
+                        }
+                        last = Some(place);
+                        if !known {
+                            changes.push(change);
+                        }
+                    }
+                    Err((document, fault)) => {
+                        let (endpoint, table) = (self.reader.full_name(), self.open.name());
+                        hand::bury(self.intake, &endpoint, &table, id.clone(), &document, fault).await;
+                    }
+                }
+                seen.insert(id);
+            }
+            hand::over(self.intake, &self.reader.full_name(), &changes).await?;
+            match last {
+                Some(last) if full => after = last,
+                _ => break,
+            }
+        }
+        marks.seen = seen;
+        let moved = self.follow(place, marks);
+        self.note(newest, marks).await?;
+        Ok(Found { busy: false, moved })
+    }
+
+    /// Before the first reading: waits until no row can come below the newest watermark of now.
+    async fn begin(&self, place: &mut TablePosition, marks: &mut Marks) -> Result<Found, Fault> {
+        if self.follow(place, marks) {
+            place.snapshot = Snapshot::After(Vec::new());
+            return Ok(Found { busy: true, moved: true });
+        }
+        if marks.earlier.is_empty() {
+            let newest = self.newest().await?;
+            if newest == Value::Null {
+                place.snapshot = Snapshot::After(Vec::new());
+                return Ok(Found { busy: true, moved: true });
+            }
+            self.note(newest, marks).await?;
+        } else if marks.asked.is_none_or(|asked| asked.elapsed() >= self.overlap / 20) {
+            marks.open = self.reader.source.open_transactions().await?;
+            marks.asked = Some(Instant::now());
+        }
+        Ok(Found::default())
+    }
+
+    async fn newest(&self) -> Result<Value, Fault> {
+        let Some(column) = self.open.described.column(self.column) else { return Ok(Value::Null) };
+        let sql = sql::newest(self.reader.checked.database, &self.open.described, column);
+        let rows = self.reader.source.ask(&sql, &[]).await?;
+        let document = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+        let Some(document) = document else { return Ok(Value::Null) };
+        Ok(hand::decode(&document)?.field(self.column).cloned().unwrap_or(Value::Null))
+    }
+
+    /// Lets the floor follow to where nothing can come below any more; tells whether it moved.
+    fn follow(&self, place: &mut TablePosition, marks: &mut Marks) -> bool {
+        let mut moved = false;
+        while let Some(first) = marks.earlier.front() {
+            let ended = match (&first.open, &marks.open) {
+                (Some(then), Some(now)) => then.is_disjoint(now),
+                _ => true,
+            };
+            if first.at.elapsed() < self.overlap || !ended {
+                break;
+            }
+            if let Some(first) = marks.earlier.pop_front()
+                && first.newest != Value::Null
+                && first.newest != place.floor
+            {
+                place.floor = first.newest;
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Remembers a pass. Passes that follow each other quickly are remembered as one, and the database is not asked more
+    /// often: what was open at an older moment holds the floor back longer, never less.
+    async fn note(&self, newest: Value, marks: &mut Marks) -> Result<(), Fault> {
+        if marks.asked.is_some_and(|asked| asked.elapsed() < self.overlap / 20) {
+            return Ok(());
+        }
+        let open = self.reader.source.open_transactions().await?;
+        marks.asked = Some(Instant::now());
+        marks.open.clone_from(&open);
+        marks.earlier.push_back(Earlier { at: Instant::now(), newest, open });
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Databases that are read: a table of each kind of server changes, and what comes of it at a target is counted and compared.
+//! SQLite everywhere, PostgreSQL and MariaDB where they run.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gatehouse_store::State;
+
+use crate::harness::{GATEWAY, PATIENCE, Peer, Place, until};
+
+#[path = "capture/database.rs"]
+mod database;
+#[path = "capture/ways.rs"]
+mod ways;
+#[path = "capture/workload.rs"]
+mod workload;
+
+use database::Database;
+
+/// Each check on all three.
+macro_rules! on_all {
+    ($($check:ident),* $(,)?) => {
+        mod sqlite { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::$check, "sqlite").await; } )* }
+        mod postgres { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::$check, "postgres").await; } )* }
+        mod mariadb { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::$check, "mysql").await; } )* }
+    };
+}
+
+use ways::{
+    a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on, a_watermark_sees_what_is_committed_late,
+    an_outbox_is_emptied_in_its_order, every_type_arrives_as_it_is, rows_of_an_outbox_are_marked,
+    triggers_tell_every_change_and_its_before, what_is_not_there_is_told,
+};
+use workload::{a_watermark_follows_a_random_workload, triggers_follow_a_random_workload};
+
+on_all!(
+    every_type_arrives_as_it_is,
+    a_watermark_sees_what_is_committed_late,
+    an_outbox_is_emptied_in_its_order,
+    rows_of_an_outbox_are_marked,
+    triggers_tell_every_change_and_its_before,
+    a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on,
+    what_is_not_there_is_told,
+    triggers_follow_a_random_workload,
+    a_watermark_follows_a_random_workload,
+);
+
+async fn one(check: impl AsyncFn(&Database), kind: &'static str) {
+    if let Some(database) = Database::new(kind).await {
+        check(&database).await;
+        database.end().await;
+    }
+}
+
+/// A type that takes any object, and one route from `src/rows` to the peer.
+fn site(database: &Database, capture: &str, mapping: &str, peer: &Peer) -> Place {
+    let map = if mapping.is_empty() { "" } else { "map: change, " };
+    let routes = format!(
+        "version: 1\nroutes:\n  - {{ route: rows, from: src/rows, {map}type: row, to: [{{ target: sink/put }}] }}\n  - {{ route: orders, from: shop/orders, type: order.paid, to: [{{ target: sink/put }}] }}\n"
+    );
+    let place = Place::new(&[
+        ("gatehouse.yaml", GATEWAY),
+        ("types/row.schema.json", r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}"#),
+        ("orders.yaml", &routes),
+        ("systems/sink.yaml", &peer.system("sink", "")),
+        ("database.secret", "gatehouse"),
+    ]);
+    if !mapping.is_empty() {
+        place.write("mappings/change.yaml", &format!("version: 1\nmapping: change\nto: row\nrows:\n{mapping}"));
+    }
+    place.write("systems/src.yaml", &database.system(&place, capture));
+    place
+}
+
+/// Runs a command line of the product; says whether it went well.
+async fn gatehouse(place: &Place, words: &[&str]) -> bool {
+    let mut line = vec!["gatehouse".to_owned()];
+    line.extend(words.iter().map(|word| (*word).to_owned()));
+    line.extend(["--site".to_owned(), place.root().to_string_lossy().into_owned()]);
+    let run = tokio::task::spawn_blocking(move || gatehouse::cli::run_line(line.into_iter().map(Into::into)));
+    let code = tokio::time::timeout(PATIENCE, run).await.expect("in time").expect("no panic");
+    format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+}

@@ -1,0 +1,227 @@
+//! A random workload runs against the source, in several sessions at once, with long transactions and rollbacks, while the
+//! gateway is killed with -9 and dies at named points. What a target makes of the messages must equal the source.
+//!
+//! The seed is printed first; `GATEHOUSE_CAPTURE_SEED` repeats a run, `GATEHOUSE_CAPTURE_STEPS` makes it longer.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::database::Session;
+use super::*;
+
+const WRITERS: u64 = 3;
+const KEYS: u32 = 40;
+
+/// Points at which the gateway dies: rows read and not published, published and not counted as read.
+const POINTS: [&str; 2] = ["k13=2%return", "k14=2%return"];
+
+/// The row with what became of it, in the order of its key.
+const MAPPING: &str =
+    "  - { to: op, value: meta.op }\n  - { to: key, value: meta.key }\n  - { to: v, from: v, type: string }\n";
+
+pub(super) async fn triggers_follow_a_random_workload(database: &Database) {
+    follow(database, "{ table: t, by: trigger, every: 20ms, batch: 20 }", true).await;
+}
+
+pub(super) async fn a_watermark_follows_a_random_workload(database: &Database) {
+    let capture = "{ table: t, by: watermark, watermark: changed, overlap: 500ms, every: 20ms, batch: 20 }";
+    follow(database, capture, false).await;
+}
+
+async fn follow(database: &Database, capture: &str, deletes: bool) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seed = number("GATEHOUSE_CAPTURE_SEED").unwrap_or_else(rand::random::<u64>);
+    let steps = number("GATEHOUSE_CAPTURE_STEPS").unwrap_or(250);
+    eprintln!("capture on {}: GATEHOUSE_CAPTURE_SEED={seed}, {steps} steps of {WRITERS} writers", database.kind);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut session = database.session().await;
+    let time = database.by("TEXT", "timestamptz", "DATETIME(6)");
+    session.run(&format!("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(60), changed {time})")).await;
+    let now = now(database);
+    for id in 0..KEYS / 2 {
+        session.run(&format!("INSERT INTO t VALUES ({id}, 'there-{id}', {now})")).await;
+    }
+    let peer = Peer::start().await;
+    let place = site(database, capture, MAPPING, &peer);
+    place.write(
+        "orders.yaml",
+        "version: 1\nroutes:\n  - route: rows\n    from: src/rows\n    map: change\n    type: row\n    key: key\n    to: [{ target: sink/put, order_by: key, retry: { attempts: 30, first: 100ms, max: 1s } }]\n",
+    );
+    if deletes {
+        assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    }
+    let faults = Arc::new(AtomicBool::new(true));
+    let stop = Arc::new(AtomicBool::new(false));
+    let deaths = Arc::new(AtomicUsize::new(0));
+    let keeper = tokio::spawn(keep_alive(
+        place.root().to_owned(),
+        faults.clone(),
+        stop.clone(),
+        deaths.clone(),
+        StdRng::seed_from_u64(random.random()),
+    ));
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let (session, kind) = (database.session().await, database.kind);
+        let random = StdRng::seed_from_u64(random.random());
+        writers.push(tokio::spawn(write(session, kind, writer, steps, deletes, random)));
+    }
+    for writer in writers {
+        writer.await.expect("a writer goes through");
+    }
+    until("some deaths", async || deaths.load(Ordering::SeqCst) >= 3).await;
+    faults.store(false, Ordering::SeqCst);
+    let wanted: BTreeMap<String, String> = session
+        .rows("SELECT id, v FROM t")
+        .await
+        .into_iter()
+        .map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap()))
+        .collect();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let rebuilt = rebuild(&peer, deletes);
+        if rebuilt == wanted {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "seed {seed}: the target is not the source:\n{:?}",
+            wanted
+                .iter()
+                .map(|(key, value)| (key, Some(value), rebuilt.get(key)))
+                .chain(rebuilt.iter().map(|(key, value)| (key, wanted.get(key), Some(value))))
+                .filter(|(_, source, target)| source != target)
+                .collect::<Vec<_>>()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    keeper.await.expect("the keeper ends");
+    eprintln!(
+        "capture on {}: {} rows equal after {} messages and {} deaths",
+        database.kind,
+        wanted.len(),
+        peer.took().len(),
+        deaths.load(Ordering::SeqCst)
+    );
+}
+
+fn now(database: &Database) -> &'static str {
+    database.by("strftime('%Y-%m-%d %H:%M:%f')", "now()", "NOW(6)")
+}
+
+/// What a target holds that applies each message once.
+fn rebuild(peer: &Peer, deletes: bool) -> BTreeMap<String, String> {
+    let mut known = std::collections::HashSet::new();
+    let mut rows = BTreeMap::new();
+    for got in peer.took() {
+        if !known.insert(got.key.clone()) {
+            continue;
+        }
+        let body = got.json();
+        let key = body["key"].as_str().expect("a key").to_owned();
+        if body["op"] == "delete" {
+            assert!(deletes, "a watermark sees no deletes");
+            rows.remove(&key);
+        } else {
+            rows.insert(key, body["v"].as_str().expect("a value").to_owned());
+        }
+    }
+    rows
+}
+
+/// One application: transactions of one to four changes, some long, some rolled back.
+async fn write(mut session: Session, kind: &'static str, writer: u64, steps: u64, deletes: bool, mut random: StdRng) {
+    let now = match kind {
+        "sqlite" => "strftime('%Y-%m-%d %H:%M:%f')",
+        "postgres" => "now()",
+        _ => "NOW(6)",
+    };
+    let mut step = 0;
+    while step < steps {
+        let begin = if kind == "sqlite" { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        session.run(begin).await;
+        let mut failed = false;
+        for _ in 0..random.random_range(1..=4) {
+            step += 1;
+            let id = random.random_range(0..KEYS);
+            let value = format!("w{writer}-{step}-'值'").replace('\'', "''");
+            let upsert = match kind {
+                "mysql" => format!(
+                    "INSERT INTO t VALUES ({id}, '{value}', {now}) ON DUPLICATE KEY UPDATE v = VALUES(v), changed = VALUES(changed)"
+                ),
+                _ => format!(
+                    "INSERT INTO t VALUES ({id}, '{value}', {now}) ON CONFLICT (id) DO UPDATE SET v = excluded.v, changed = excluded.changed"
+                ),
+            };
+            let sql = match random.random_range(0..10) {
+                0..2 if deletes => format!("DELETE FROM t WHERE id = {id}"),
+                _ => upsert,
+            };
+            // Two writers may lock each other out: one of them is rolled back by the server.
+            if session.try_run(&sql).await.is_err() {
+                failed = true;
+                break;
+            }
+        }
+        if kind != "sqlite" && random.random_range(0..8) == 0 {
+            tokio::time::sleep(Duration::from_millis(random.random_range(100..1200))).await;
+        }
+        let end = if failed || random.random_range(0..6) == 0 { "ROLLBACK" } else { "COMMIT" };
+        session.run(end).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..20))).await;
+    }
+}
+
+/// Starts the gateway whenever it is dead, and kills it while faults are on.
+async fn keep_alive(
+    root: std::path::PathBuf,
+    faults: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    deaths: Arc<AtomicUsize>,
+    mut random: StdRng,
+) {
+    let mut round = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let mut command = tokio::process::Command::new(std::env::current_exe().expect("this test"));
+        command
+            .args(["chaos::gateway_that_is_killed", "--exact", "--nocapture", "--test-threads=1"])
+            .env("GATEHOUSE_CHAOS_SITE", &root)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(
+                std::fs::File::options()
+                    .create(true)
+                    .append(true)
+                    .open(root.join("data/gateway.log"))
+                    .map_or_else(|_| Stdio::null(), Stdio::from),
+            )
+            .kill_on_drop(true);
+        if faults.load(Ordering::SeqCst) && round % 2 == 0 {
+            command.env("FAILPOINTS", POINTS[round / 2 % POINTS.len()]);
+        }
+        round += 1;
+        let mut child = command.spawn().expect("starts");
+        let life = Duration::from_millis(random.random_range(600..2500));
+        let started = std::time::Instant::now();
+        loop {
+            if let Ok(Some(_)) = child.try_wait() {
+                deaths.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            let tired = faults.load(Ordering::SeqCst) && started.elapsed() > life;
+            if tired || stop.load(Ordering::SeqCst) {
+                child.start_kill().expect("killed");
+                child.wait().await.expect("dead");
+                deaths.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
