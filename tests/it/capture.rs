@@ -69,7 +69,7 @@ fn site(database: &Database, capture: &str, mapping: &str, peer: &Peer) -> Place
     if !mapping.is_empty() {
         place.write("mappings/change.yaml", &format!("version: 1\nmapping: change\nto: row\nrows:\n{mapping}"));
     }
-    place.write("systems/src.yaml", &database.system(&place, capture));
+    place.write("systems/src.yaml", &database.system(capture));
     place
 }
 

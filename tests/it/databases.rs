@@ -289,15 +289,15 @@ async fn two_hundred_orders_survive_connections_that_are_cut(kind: &'static str)
 }
 
 /// Between the adapter and its server.
-struct Proxy {
-    port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     /// The next answer to a COMMIT is thrown away, and its connection with it.
     swallow: Arc<AtomicBool>,
     cuts: watch::Sender<u64>,
 }
 
 impl Proxy {
-    async fn start(address: String) -> Self {
+    pub(crate) async fn start(address: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let swallow = Arc::new(AtomicBool::new(false));
@@ -316,7 +316,7 @@ impl Proxy {
     }
 
     /// Cuts every connection that stands now.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cuts.send_modify(|count| *count += 1);
     }
 }

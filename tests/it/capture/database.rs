@@ -4,7 +4,6 @@ use mysql_async::prelude::Queryable;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::databases::server;
-use crate::harness::Place;
 
 /// A database of its own.
 pub(super) struct Database {
@@ -66,14 +65,23 @@ impl Database {
         Session::MySql(Box::new(mysql_async::Conn::new(options).await.expect("connects")))
     }
 
+    /// Where its server listens; SQLite has none.
+    pub(super) fn address(&self) -> Option<&str> {
+        self.url.split_once('@').and_then(|(_, rest)| rest.split_once('/')).map(|(address, _)| address)
+    }
+
     /// The system file that reads it as `src/rows`, with this under `capture`.
-    pub(super) fn system(&self, _place: &Place, capture: &str) -> String {
+    pub(super) fn system(&self, capture: &str) -> String {
+        self.system_at(self.address().unwrap_or_default(), capture)
+    }
+
+    /// The same, with the server somewhere else.
+    pub(super) fn system_at(&self, address: &str, capture: &str) -> String {
         let head = "version: 1\nsystem: src\nadapter: sql\n";
         let tail = format!("endpoints:\n  rows:\n    capture: {capture}\n");
         if self.kind == "sqlite" {
             return format!("{head}database: sqlite\naddress: {}\n{tail}", self.file());
         }
-        let address = self.url.split_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("an address").0;
         format!(
             "{head}database: {}\naddress: {address}/{}\nuser: gatehouse\npassword: \"${{file:database.secret}}\"\n{tail}",
             self.kind, self.name

@@ -296,7 +296,7 @@ pub(super) async fn what_is_not_there_is_told(database: &Database) {
         ("{ table: t, by: outbox, sent: { column: sent_at, done: now } }", "no column `sent_at`"),
         ("{ table: t, by: trigger, columns: [nam] }", "no column `nam`"),
     ] {
-        place.write("systems/src.yaml", &database.system(&place, capture));
+        place.write("systems/src.yaml", &database.system(capture));
         let told = fault(&place).await;
         assert!(told.contains(word), "{capture}: {told}");
     }
@@ -311,7 +311,7 @@ pub(super) async fn what_is_not_there_is_told(database: &Database) {
         ("{ table: t, by: trigger, batch: 0 }", "a number from 1 to 10000"),
         ("{ table: 't\"; DROP', by: trigger }", "expected a table's name"),
     ] {
-        place.write("systems/src.yaml", &database.system(&place, capture));
+        place.write("systems/src.yaml", &database.system(capture));
         let (site, problems) = place.check();
         let told: Vec<_> = problems.sorted().iter().map(|problem| problem.render(false)).collect();
         assert!(site.is_none() && told.iter().any(|text| text.contains(word)), "{capture}: {told:?}");

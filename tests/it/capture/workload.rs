@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::database::Session;
 use super::*;
+use crate::databases::Proxy;
 
 const WRITERS: u64 = 3;
 const KEYS: u32 = 40;
@@ -55,6 +56,22 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
         assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
     }
     let faults = Arc::new(AtomicBool::new(true));
+    let mut cutter = None;
+    if let Some(address) = database.address() {
+        // Between the gateway and the server everything is cut now and then.
+        let proxy = Proxy::start(address.to_owned()).await;
+        place.write("systems/src.yaml", &database.system_at(&format!("127.0.0.1:{}", proxy.port), capture));
+        let (faults, mut random) = (faults.clone(), StdRng::seed_from_u64(random.random()));
+        cutter = Some(tokio::spawn(async move {
+            let mut cuts = 0;
+            while faults.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(random.random_range(50..700))).await;
+                proxy.cut();
+                cuts += 1;
+            }
+            (proxy, cuts)
+        }));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let deaths = Arc::new(AtomicUsize::new(0));
     let keeper = tokio::spawn(keep_alive(
@@ -99,10 +116,14 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let cuts = match cutter {
+        Some(cutter) => cutter.await.expect("the cutter ends").1,
+        None => 0,
+    };
     stop.store(true, Ordering::SeqCst);
     keeper.await.expect("the keeper ends");
     eprintln!(
-        "capture on {}: {} rows equal after {} messages and {} deaths",
+        "capture on {}: {} rows equal after {} messages, {} deaths and {cuts} cuts",
         database.kind,
         wanted.len(),
         peer.took().len(),
