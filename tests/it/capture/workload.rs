@@ -104,16 +104,16 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
         if rebuilt == wanted {
             break;
         }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "seed {seed}: the target is not the source:\n{:?}",
-            wanted
-                .iter()
-                .map(|(key, value)| (key, Some(value), rebuilt.get(key)))
-                .chain(rebuilt.iter().map(|(key, value)| (key, wanted.get(key), Some(value))))
-                .filter(|(_, source, target)| source != target)
-                .collect::<Vec<_>>()
-        );
+        if tokio::time::Instant::now() >= deadline {
+            let all: std::collections::BTreeSet<&String> = wanted.keys().chain(rebuilt.keys()).collect();
+            for key in all.into_iter().filter(|key| wanted.get(*key) != rebuilt.get(*key)) {
+                eprintln!("key {key}: the source has {:?}, the target {:?}", wanted.get(key), rebuilt.get(key));
+                for got in peer.got().iter().filter(|got| got.json()["key"] == **key) {
+                    eprintln!("   {} {} {}", got.status, got.key, got.body);
+                }
+            }
+            panic!("seed {seed}: the target is not the source");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let cuts = match cutter {

@@ -13,13 +13,28 @@ const MESSAGES: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_key_arrives_in_order_while_its_target_fails_at_random() {
-    let crm = Peer::start().await;
     let mut dice = StdRng::seed_from_u64(20_261_124);
-    crm.behave(move |_| says(if dice.random_bool(0.15) { 500 } else { 200 }));
+    in_order("{ open_after: 10, retry_after: 200ms }", move |_| dice.random_bool(0.15)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_key_arrives_in_order_while_its_circuit_opens_and_tries() {
+    // Ten calls go well, then six fail: the circuit opens, and what tries it fails too, several times.
+    in_order("{ open_after: 1, retry_after: 20ms }", |call| call % 16 >= 10).await;
+}
+
+/// Two hundred orders of five customers, with a target that fails as told.
+async fn in_order(circuit: &str, mut fails: impl FnMut(usize) -> bool + Send + 'static) {
+    let crm = Peer::start().await;
+    let mut calls = 0;
+    crm.behave(move |_| {
+        calls += 1;
+        says(if fails(calls) { 500 } else { 200 })
+    });
     let routes = "version: 1\nroutes:\n  - { route: orders, from: shop/orders, type: order.paid, to: [{ target: crm/put, order_by: customer, retry: { attempts: 50, first: 20ms, max: 50ms } }] }\n";
     let place = Place::new(&[
         ("orders.yaml", routes),
-        ("systems/crm.yaml", &crm.system("crm", "circuit: { open_after: 10, retry_after: 200ms }")),
+        ("systems/crm.yaml", &crm.system("crm", &format!("circuit: {circuit}"))),
     ]);
     let running = place.start().await;
     for n in 0..MESSAGES {
@@ -44,5 +59,25 @@ async fn each_key_arrives_in_order_while_its_target_fails_at_random() {
         assert_eq!(seqs.len(), (MESSAGES / KEYS) as usize, "{key}");
     }
     assert!(running.letters(State::Open).await.is_empty());
+    running.gateway.stop().await;
+}
+
+/// One order that its target can never take does not keep the others waiting for ever: it dies, and they go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_always_fails_is_a_letter_and_the_next_goes_on() {
+    let crm = Peer::start().await;
+    crm.behave(|got| says(if got.json()["orderNo"] == "O-bad" { 500 } else { 200 }));
+    let routes = "version: 1\nroutes:\n  - { route: orders, from: shop/orders, type: order.paid, to: [{ target: crm/put, order_by: customer, retry: { attempts: 6, first: 20ms, max: 50ms } }] }\n";
+    let place = Place::new(&[
+        ("orders.yaml", routes),
+        ("systems/crm.yaml", &crm.system("crm", "circuit: { open_after: 2, retry_after: 20ms }")),
+    ]);
+    let running = place.start().await;
+    running.order("O-bad", "k1").await;
+    running.order("O-1", "k1").await;
+    running.order("O-2", "k2").await;
+    assert_eq!(running.one_letter().await.summary.message_id, "O-bad");
+    until("the others at the target", async || crm.took().len() == 2).await;
+    running.drained().await;
     running.gateway.stop().await;
 }

@@ -2,7 +2,7 @@
 //! could be lost or doubled; each step says why it is where it is.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -50,6 +50,25 @@ pub struct Carrier {
     pub instance: Arc<str>,
     /// Where its spans go.
     pub tracer: Tracer,
+    /// How often the delivery that tries its system has tried.
+    pub trials: Trials,
+}
+
+/// Counts how often one delivery with order has tried a circuit that is half open: on the bus it stays as it was.
+#[derive(Debug, Default)]
+pub struct Trials(Mutex<(String, u32)>);
+
+impl Trials {
+    /// How often this one has tried before.
+    fn count(&self, id: &str) -> u32 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 == id {
+            last.1 = last.1.saturating_add(1);
+        } else {
+            *last = (id.to_owned(), 0);
+        }
+        last.1
+    }
 }
 
 /// How a delivery with order ended.
@@ -105,6 +124,22 @@ impl Carrier {
                 Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
                 Attempted::Failed(fault) => self.settle_failed(parcel, number, &fault, settlement).await,
             }
+        };
+        if settled.is_err() {
+            self.metrics.unsettled.inc();
+        }
+    }
+
+    /// One attempt of a delivery with order, which shows whether its system is back. Where it may go better later, the
+    /// delivery goes back to its place in the queue: on the ladder, what is behind it would overtake it.
+    pub async fn try_in_order(self: Arc<Self>, delivered: Delivered) {
+        let Delivered { parcel, redelivered, settlement } = delivered;
+        let number = headers::attempt(&parcel).saturating_add(self.trials.count(&parcel.id));
+        let settled = match self.attempt(&parcel, redelivered, number).await {
+            Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
+            // One that fails each time it tries is dead in the end, or it would keep all others waiting.
+            Attempted::Failed(fault) if self.wait_after(number, &fault).is_some() => return,
+            Attempted::Failed(fault) => self.settle_failed(parcel, number, &fault, settlement).await,
         };
         if settled.is_err() {
             self.metrics.unsettled.inc();

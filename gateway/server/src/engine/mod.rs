@@ -288,6 +288,7 @@ fn carrier(
         metrics: metrics.target(&route.name, &target.name),
         instance: instance.clone(),
         tracer: tracer.clone(),
+        trials: delivery::Trials::default(),
     })
 }
 

@@ -84,7 +84,12 @@ impl Worker {
             // Another target of the same system has tried.
             () = self.carrier.system.circuit.left(State::HalfOpen) => {}
             delivered = consumer.next() => if let Some(delivered) = delivered {
-                let tried = tokio::spawn(self.carrier.clone().carry(delivered));
+                let carrier = self.carrier.clone();
+                let tried = if carrier.target.order_by.is_some() {
+                    tokio::spawn(carrier.try_in_order(delivered))
+                } else {
+                    tokio::spawn(carrier.carry(delivered))
+                };
                 // Cut off by a stop, the delivery comes again.
                 tokio::select! { _ = tried => {}, () = self.stop.cancelled() => {} }
             },
