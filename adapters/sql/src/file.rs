@@ -83,12 +83,15 @@ pub struct EndpointFile {
     /// What is read, and how its changes are found.
     #[serde(default)]
     pub capture: Option<Located<CaptureFile>>,
-    /// `insert` (default) or `upsert`.
+    /// `insert` (default), `upsert`, `update` (a row that is not there is refused) or `delete` (one that is not there is well).
     #[serde(default)]
     pub mode: Option<Located<String>>,
-    /// On `upsert`: the columns of the unique key that finds the row.
+    /// On all but `insert`: the columns of the unique key that finds the row.
     #[serde(default)]
     pub key: Vec<Located<String>>,
+    /// On `upsert` and `update`: a condition over `body` and `message`; where it holds, the row with this key is deleted.
+    #[serde(default)]
+    pub delete_when: Option<Located<String>>,
     /// An expression for each column, over `body`, `message` and `delivery_id`. Default: each field of the body is a column.
     #[serde(default)]
     pub columns: IndexMap<String, Located<String>>,
@@ -155,6 +158,8 @@ pub(crate) struct Checked {
 #[derive(Debug)]
 pub(crate) struct Write {
     pub(crate) row: Shape,
+    /// Where it holds, the row is deleted instead.
+    pub(crate) delete_when: Option<Expression>,
     pub(crate) lines: Option<(Path, Shape)>,
 }
 
@@ -162,9 +167,19 @@ pub(crate) struct Write {
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) table: Table,
-    /// The columns of the unique key of an upsert.
-    pub(crate) key: Option<Vec<String>>,
+    pub(crate) mode: Mode,
+    /// The columns of the unique key; none for an insert.
+    pub(crate) key: Vec<String>,
     pub(crate) columns: Vec<(String, Expression)>,
+}
+
+/// What is done with a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Insert,
+    Upsert,
+    Update,
+    Delete,
 }
 
 /// A table's name, in its schema.
@@ -351,16 +366,29 @@ impl Checker<'_> {
     /// What an endpoint writes.
     fn write(&mut self, endpoint: &EndpointFile, table: &Located<String>) -> Option<Write> {
         let names = ["body", "message", "delivery_id"];
-        let row = self.shape(table, endpoint.mode.as_ref(), &endpoint.key, &endpoint.columns, &names);
+        let all = &["insert", "upsert", "update", "delete"];
+        let row = self.shape(table, (endpoint.mode.as_ref(), all), &endpoint.key, &endpoint.columns, &names);
         let lines = match &endpoint.lines {
             None => None,
             Some(lines) => {
                 let names = ["line", "index", "body", "message", "delivery_id"];
-                let shape = self.shape(&lines.table, lines.mode.as_ref(), &lines.key, &lines.columns, &names);
+                let shape =
+                    self.shape(&lines.table, (lines.mode.as_ref(), &all[..2]), &lines.key, &lines.columns, &names);
                 Some((self.path(&lines.from)?, shape?))
             }
         };
-        Some(Write { row: row?, lines })
+        let row = row?;
+        let delete_when = match &endpoint.delete_when {
+            None => None,
+            Some(text) => {
+                if !matches!(row.mode, Mode::Upsert | Mode::Update) {
+                    let hint = "`delete_when` belongs to `mode: upsert` or `mode: update`";
+                    self.error("not-here", &text.span, hint);
+                }
+                Some(compile(text, &["body", "message"], self.file, self.problems)?)
+            }
+        };
+        Some(Write { row, delete_when, lines })
     }
 
     /// Refuses what belongs to writing in an endpoint that reads.
@@ -369,6 +397,7 @@ impl Checker<'_> {
             ("mode", endpoint.mode.as_ref().map(|at| &at.span)),
             ("key", endpoint.key.first().map(|at| &at.span)),
             ("columns", endpoint.columns.values().next().map(|at| &at.span)),
+            ("delete_when", endpoint.delete_when.as_ref().map(|at| &at.span)),
             ("lines", endpoint.lines.as_ref().map(|at| &at.span)),
         ];
         for (name, at) in places {
@@ -389,28 +418,32 @@ impl Checker<'_> {
     fn shape(
         &mut self,
         table: &Located<String>,
-        mode: Option<&Located<String>>,
+        mode: (Option<&Located<String>>, &[&str]),
         key: &[Located<String>],
         columns: &IndexMap<String, Located<String>>,
         names: &[&str],
     ) -> Option<Shape> {
         let table = self.table(table);
-        let upsert = match mode.map(|mode| mode.as_str()) {
-            None | Some("insert") => false,
-            Some("upsert") => true,
-            Some(_) => {
-                let span = mode.map_or(0..0, |mode| mode.span.clone());
-                self.error("bad-value", &span, "expected `insert` or `upsert`");
-                false
+        let (word, words) = mode;
+        let mode = match word.map_or("insert", |word| word.as_str()) {
+            known if !words.contains(&known) => {
+                let span = word.map_or(0..0, |word| word.span.clone());
+                self.error("bad-value", &span, format!("expected `{}`", words.join("`, `")));
+                Mode::Insert
             }
+            "upsert" => Mode::Upsert,
+            "update" => Mode::Update,
+            "delete" => Mode::Delete,
+            _ => Mode::Insert,
         };
-        match (upsert, key.first(), mode) {
-            (true, None, Some(mode)) => self.error(
-                "no-key",
-                &mode.span,
-                "`upsert` needs `key`: the columns of the unique key that finds the row",
-            ),
-            (false, Some(key), _) => self.error("no-upsert", &key.span, "`key` belongs to `mode: upsert`"),
+        match (mode, key.first(), word) {
+            (Mode::Upsert | Mode::Update | Mode::Delete, None, Some(word)) => {
+                let text = format!("`{}` needs `key`: the columns of the unique key that finds the row", word.value);
+                self.error("no-key", &word.span, text);
+            }
+            (Mode::Insert, Some(key), _) => {
+                self.error("no-upsert", &key.span, "`key` belongs to `mode: upsert`, `update` or `delete`");
+            }
             _ => {}
         }
         let mut shaped = Vec::new();
@@ -432,7 +465,7 @@ impl Checker<'_> {
                 self.problems.push(problem.did_you_mean(column, columns.keys().map(String::as_str)));
             }
         }
-        let key = upsert.then(|| key.iter().map(|column| column.value.clone()).collect());
-        Some(Shape { table: table?, key, columns: shaped })
+        let key = key.iter().map(|column| column.value.clone()).collect();
+        Some(Shape { table: table?, mode, key, columns: shaped })
     }
 }

@@ -10,8 +10,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, TxOpts};
 
 use crate::capture::source::{Source, Texts};
-use crate::file::{Checked, Database, Table};
-use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault};
+use crate::file::{Checked, Database, Mode, Table};
+use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault, missing};
 use crate::statement;
 use crate::work::Work;
 
@@ -41,6 +41,8 @@ impl MySql {
             .db_name(Some(checked.target.clone()))
             .user(Some(checked.user.clone()))
             .pass(password.map(str::to_owned))
+            // An update that changes nothing has found its row all the same.
+            .client_found_rows(true)
             .setup(setup)
             .pool_opts(PoolOpts::default().with_constraints(constraints));
         if checked.tls {
@@ -91,9 +93,13 @@ impl Backend for MySql {
             return Ok(Written::Before);
         }
         for row in &work.rows {
-            let values = row.columns.iter().map(|(_, value)| bind(value)).collect();
-            let written = transaction.exec_drop(statement::write(DATABASE, row), Params::Positional(values)).await;
-            written.map_err(|error| explain(&error))?;
+            let values = statement::bound(row).into_iter().map(|(_, value)| bind(value)).collect();
+            let written = transaction.exec_iter(statement::write(DATABASE, row), Params::Positional(values)).await;
+            let found = written.map_err(|error| explain(&error))?.affected_rows();
+            if row.mode == Mode::Update && found == 0 {
+                let _ = transaction.rollback().await;
+                return Err(missing(row));
+            }
         }
         match transaction.commit().await {
             Ok(()) => Ok(Written::Now),

@@ -10,7 +10,7 @@ use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::secret::{Secret, Secrets};
 
 use crate::file::{Checked, Database, Table};
-use crate::work::Work;
+use crate::work::{Row, Work};
 use crate::{mysql, postgres, sqlite};
 
 /// What a database does for this adapter.
@@ -78,7 +78,7 @@ async fn look(checked: &Checked, database: &dyn Backend, create: bool) -> Result
             ));
         }
         let mut named: Vec<&String> = shape.columns.iter().map(|(column, _)| column).collect();
-        named.extend(shape.key.iter().flatten());
+        named.extend(shape.key.iter());
         for column in named {
             if !there.iter().any(|known| known.eq_ignore_ascii_case(column)) {
                 let help =
@@ -117,6 +117,13 @@ impl Outbound for Writer {
         look(&self.checked, self.database.as_ref(), false).await?;
         Ok("it answers; tables and columns are there".to_owned())
     }
+}
+
+/// An update found no row: refused, because nothing that comes later would tell.
+pub(crate) fn missing(row: &Row) -> Fault {
+    let key: Vec<_> = row.key.iter().map(String::as_str).collect();
+    let text = format!("`{}` has no row with this {}: nothing was updated", row.table, key.join(", "));
+    Fault::new(Code::Refused, text)
 }
 
 /// A fault of the database's own making, by what can be done about it.

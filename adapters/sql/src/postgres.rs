@@ -15,8 +15,8 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::capture::source::{Source, Texts};
-use crate::file::{Checked, Database, Table};
-use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault};
+use crate::file::{Checked, Database, Mode, Table};
+use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault, missing};
 use crate::statement;
 use crate::work::{Row, Work};
 
@@ -98,7 +98,10 @@ impl Backend for Postgres {
         for row in &work.rows {
             let statement =
                 transaction.prepare_cached(&statement::write(DATABASE, row)).await.map_err(|error| explain(&error))?;
-            transaction.execute(&statement, &[&document(row)]).await.map_err(|error| explain(&error))?;
+            let found = transaction.execute(&statement, &[&document(row)]).await.map_err(|error| explain(&error))?;
+            if row.mode == Mode::Update && found == 0 {
+                return Err(missing(row));
+            }
         }
         match transaction.commit().await {
             Ok(()) => Ok(Written::Now),

@@ -11,8 +11,8 @@ use rusqlite::types::Value as Bound;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
 
 use crate::capture::source::{Source, Texts};
-use crate::file::{Checked, Database, Table};
-use crate::outbound::{Backend, Kind, Written, fault};
+use crate::file::{Checked, Database, Mode, Table};
+use crate::outbound::{Backend, Kind, Written, fault, missing};
 use crate::statement;
 use crate::work::{Row, Work};
 
@@ -80,7 +80,9 @@ impl Backend for Sqlite {
                 let written = transaction
                     .prepare_cached(&statement::write(DATABASE, row))
                     .and_then(|mut write| write.execute(params_from_iter(values)));
-                written.map_err(|error| explain(&error))?;
+                if written.map_err(|error| explain(&error))? == 0 && row.mode == Mode::Update {
+                    return Err(missing(row));
+                }
             }
             transaction.commit().map_err(|error| explain(&error))?;
             Ok(Written::Now)
@@ -115,7 +117,7 @@ fn columns(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<(Stri
 /// The values of a row as parameters. Only whole numbers go as numbers; a fraction goes as text, and only into a column
 /// that keeps text: any other would make a float of it (SQLite manual, "Type Affinity").
 fn bind(row: &Row, kinds: Option<&HashMap<String, String>>) -> Result<Vec<Bound>, Fault> {
-    let bound = row.columns.iter().map(|(column, value)| match value {
+    let bound = statement::bound(row).into_iter().map(|(column, value)| match value {
         Value::Null => Ok(Bound::Null),
         Value::Bool(flag) => Ok(Bound::Integer(i64::from(*flag))),
         Value::Number(number) => match number.to_i64() {

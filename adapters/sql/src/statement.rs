@@ -1,6 +1,8 @@
 //! The SQL of a row, for each database. Identifiers are always quoted, values always bound.
 
-use crate::file::{Database, Table};
+use gatehouse_core::Value;
+
+use crate::file::{Database, Mode, Table};
 use crate::work::Row;
 
 /// An identifier, quoted.
@@ -20,45 +22,100 @@ pub(crate) fn table(database: Database, table: &Table) -> String {
     }
 }
 
+/// The values of a row in the order of [`write`]'s parameters. PostgreSQL takes them all as one document.
+pub(crate) fn bound(row: &Row) -> Vec<&(String, Value)> {
+    let is_key = |column: &&(String, Value)| row.key.contains(&column.0);
+    match row.mode {
+        Mode::Insert | Mode::Upsert => row.columns.iter().collect(),
+        Mode::Update => {
+            row.columns.iter().filter(|column| !is_key(column)).chain(row.columns.iter().filter(is_key)).collect()
+        }
+        Mode::Delete => row.columns.iter().filter(is_key).collect(),
+    }
+}
+
 /// The statement that writes a row. PostgreSQL takes the row as one JSON parameter, so that every column's type does its
-/// own reading and no digit is lost; the others take one parameter a column.
+/// own reading and no digit is lost; the others take one parameter a column, as [`bound`] orders them.
 pub(crate) fn write(database: Database, row: &Row) -> String {
     let into = table(database, &row.table);
-    let names: Vec<_> = row.columns.iter().map(|(column, _)| quote(database, column)).collect();
-    let list = names.join(", ");
-    let mut sql = match database {
-        Database::Postgres => {
-            let from = names.iter().map(|name| format!("r.{name}")).collect::<Vec<_>>().join(", ");
-            format!(
-                "INSERT INTO {into} ({list}) SELECT {from} FROM jsonb_populate_record(NULL::{into}, $1::text::jsonb) AS r"
-            )
-        }
-        Database::MySql | Database::Sqlite => {
-            format!("INSERT INTO {into} ({list}) VALUES ({})", vec!["?"; names.len()].join(", "))
-        }
+    let named = |key: bool| {
+        let columns = row.columns.iter().filter(move |(column, _)| row.key.contains(column) == key);
+        columns.map(|(column, _)| quote(database, column)).collect::<Vec<_>>()
     };
-    let Some(key) = &row.key else { return sql };
-    let rest: Vec<_> = row
-        .columns
-        .iter()
-        .filter(|(column, _)| !key.contains(column))
-        .map(|(column, _)| quote(database, column))
-        .collect();
+    let (key, rest) = (named(true), named(false));
+    let from = format!("jsonb_populate_record(NULL::{into}, $1::text::jsonb) AS r");
+    match row.mode {
+        Mode::Insert | Mode::Upsert => {
+            let names: Vec<_> = row.columns.iter().map(|(column, _)| quote(database, column)).collect();
+            let list = names.join(", ");
+            let mut sql = match database {
+                Database::Postgres => {
+                    let values = names.iter().map(|name| format!("r.{name}")).collect::<Vec<_>>().join(", ");
+                    format!("INSERT INTO {into} ({list}) SELECT {values} FROM {from}")
+                }
+                Database::MySql | Database::Sqlite => {
+                    format!("INSERT INTO {into} ({list}) VALUES ({})", vec!["?"; names.len()].join(", "))
+                }
+            };
+            if row.mode == Mode::Upsert {
+                sql.push_str(&conflict(database, &key, &rest));
+            }
+            sql
+        }
+        Mode::Update => {
+            // Without another column it only asks whether the row is there.
+            let set = if rest.is_empty() { &key } else { &rest };
+            let is = |names: &[String], alias: &str, joint: &str| match database {
+                Database::Postgres => {
+                    names.iter().map(|name| format!("{alias}{name} = r.{name}")).collect::<Vec<_>>().join(joint)
+                }
+                Database::MySql | Database::Sqlite => {
+                    names.iter().map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(joint)
+                }
+            };
+            match (database, rest.is_empty()) {
+                (Database::Postgres, _) => {
+                    format!(
+                        "UPDATE {into} AS w SET {} FROM {from} WHERE {}",
+                        is(set, "", ", "),
+                        is(&key, "w.", " AND ")
+                    )
+                }
+                (_, false) => format!("UPDATE {into} SET {} WHERE {}", is(set, "", ", "), is(&key, "", " AND ")),
+                (_, true) => {
+                    let same = key.iter().map(|name| format!("{name} = {name}")).collect::<Vec<_>>().join(", ");
+                    format!("UPDATE {into} SET {same} WHERE {}", is(&key, "", " AND "))
+                }
+            }
+        }
+        Mode::Delete => match database {
+            Database::Postgres => {
+                let found = key.iter().map(|name| format!("w.{name} = r.{name}")).collect::<Vec<_>>().join(" AND ");
+                format!("DELETE FROM {into} AS w USING {from} WHERE {found}")
+            }
+            Database::MySql | Database::Sqlite => {
+                let found = key.iter().map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(" AND ");
+                format!("DELETE FROM {into} WHERE {found}")
+            }
+        },
+    }
+}
+
+/// What an upsert does where the row is there.
+fn conflict(database: Database, key: &[String], rest: &[String]) -> String {
     match database {
         Database::Postgres | Database::Sqlite => {
-            let key = key.iter().map(|column| quote(database, column)).collect::<Vec<_>>().join(", ");
             let set = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
             let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {set}") };
-            sql.push_str(&format!(" ON CONFLICT ({key}) DO {action}"));
+            format!(" ON CONFLICT ({}) DO {action}", key.join(", "))
         }
         Database::MySql => {
             // Without another column the key is set to itself: nothing changes, and nothing fails.
-            let rest = if rest.is_empty() { key.iter().map(|column| quote(database, column)).collect() } else { rest };
-            let set = rest.iter().map(|name| format!("{name} = VALUES({name})")).collect::<Vec<_>>().join(", ");
-            sql.push_str(&format!(" ON DUPLICATE KEY UPDATE {set}"));
+            let names = if rest.is_empty() { key } else { rest };
+            let set = names.iter().map(|name| format!("{name} = VALUES({name})")).collect::<Vec<_>>().join(", ");
+            format!(" ON DUPLICATE KEY UPDATE {set}")
         }
     }
-    sql
 }
 
 /// The statement that makes the inbox table.
@@ -96,15 +153,14 @@ pub(crate) fn entered(database: Database, inbox: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gatehouse_core::Value;
-
     use super::*;
 
     #[test]
     fn identifiers_are_quoted_and_values_bound() {
         let row = Row {
             table: Table { schema: Some("ar".to_owned()), name: "收款".to_owned() },
-            key: Some(vec!["no".to_owned()]),
+            mode: Mode::Upsert,
+            key: vec!["no".to_owned()],
             columns: vec![("no".to_owned(), Value::from("'; DROP TABLE x")), ("amount".to_owned(), Value::Null)],
         };
         assert_eq!(
@@ -118,5 +174,11 @@ mod tests {
             write(Database::Postgres, &row).contains("jsonb_populate_record(NULL::\"ar\".\"收款\", $1::text::jsonb)")
         );
         assert_eq!(quote(Database::MySql, "a`b"), "`a``b`");
+        let row = Row { mode: Mode::Update, ..row };
+        assert_eq!(write(Database::Sqlite, &row), "UPDATE \"ar\".\"收款\" SET \"amount\" = ? WHERE \"no\" = ?");
+        assert_eq!(bound(&row).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["amount", "no"]);
+        let row = Row { mode: Mode::Delete, ..row };
+        assert_eq!(write(Database::MySql, &row), "DELETE FROM `ar`.`收款` WHERE `no` = ?");
+        assert_eq!(bound(&row).len(), 1);
     }
 }

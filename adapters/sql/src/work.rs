@@ -5,7 +5,7 @@ use gatehouse_core::adapter::Call;
 use gatehouse_core::expr::{Expression, Scope};
 use gatehouse_core::fault::{Code, Fault, Violation};
 
-use crate::file::{Shape, Table, Write, is_identifier};
+use crate::file::{Mode, Shape, Table, Write, is_identifier};
 
 /// The most rows of one delivery.
 const MAX_ROWS: usize = 10_000;
@@ -22,7 +22,9 @@ pub(crate) struct Work {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) table: Table,
-    pub(crate) key: Option<Vec<String>>,
+    pub(crate) mode: Mode,
+    /// The columns of the unique key; none for an insert.
+    pub(crate) key: Vec<String>,
     pub(crate) columns: Vec<(String, Value)>,
 }
 
@@ -35,8 +37,15 @@ impl Work {
         let message = call.message.to_value(call.attempt);
         let id = Value::from(call.delivery_id);
         let scope = || Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
-        let mut rows = vec![row(&write.row, call.body, &scope())?];
-        if let Some((path, shape)) = &write.lines {
+        let gone = match &write.delete_when {
+            None => false,
+            Some(when) => when.test(&scope()).map_err(|reason| {
+                Fault::new(Code::Invalid, format!("the condition `{}` cannot be judged: {reason}", when.text()))
+            })?,
+        };
+        let mode = if gone { Mode::Delete } else { write.row.mode };
+        let mut rows = vec![row(&write.row, mode, call.body, &scope())?];
+        if let Some((path, shape)) = write.lines.as_ref().filter(|_| mode != Mode::Delete) {
             let list = match path.find(call.body) {
                 None | Some(Value::Null) => &[],
                 Some(Value::List(list)) => list.as_slice(),
@@ -50,14 +59,14 @@ impl Work {
             }
             for (index, line) in list.iter().enumerate() {
                 let index = Value::from(i64::try_from(index + 1).unwrap_or(i64::MAX));
-                rows.push(row(shape, line, &scope().with("line", line).with("index", &index))?);
+                rows.push(row(shape, shape.mode, line, &scope().with("line", line).with("index", &index))?);
             }
         }
         Ok(Self { delivery_id: call.delivery_id.to_owned(), message_id: call.message.id.clone(), rows })
     }
 }
 
-fn row(shape: &Shape, fields: &Value, scope: &Scope<'_>) -> Result<Row, Fault> {
+fn row(shape: &Shape, mode: Mode, fields: &Value, scope: &Scope<'_>) -> Result<Row, Fault> {
     let bad = |column: &str, reason: String| {
         let violation = Violation { pointer: format!("{}.{column}", shape.table), message: reason.clone() };
         Fault::new(Code::Invalid, format!("column `{column}` of `{}`: {reason}", shape.table))
@@ -68,13 +77,15 @@ fn row(shape: &Shape, fields: &Value, scope: &Scope<'_>) -> Result<Row, Fault> {
             expression.eval(scope).map_err(|reason| bad(column, format!("`{}`: {reason}", expression.text())))?;
         Ok((column.clone(), value))
     };
+    // To delete a row takes its key; what else there would be may not even be said.
+    let wanted = |name: &String| mode != Mode::Delete || shape.key.contains(name);
     let columns: Vec<(String, Value)> = if shape.columns.is_empty() {
         let fields = fields
             .as_map()
             .ok_or_else(|| bad("*", format!("it is {}, not an object with a field for each column", fields.kind())))?;
-        fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        fields.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
     } else {
-        shape.columns.iter().map(computed).collect::<Result<_, Fault>>()?
+        shape.columns.iter().filter(|(name, _)| wanted(name)).map(computed).collect::<Result<_, Fault>>()?
     };
     if columns.is_empty() {
         return Err(bad("*", "there is nothing to write".to_owned()));
@@ -96,5 +107,11 @@ fn row(shape: &Shape, fields: &Value, scope: &Scope<'_>) -> Result<Row, Fault> {
             return Err(bad(column, "the text holds a NUL, which no database text can".to_owned()));
         }
     }
-    Ok(Row { table: shape.table.clone(), key: shape.key.clone(), columns })
+    for key in &shape.key {
+        let there = columns.iter().any(|(column, value)| column == key && *value != Value::Null);
+        if !there && mode != Mode::Insert {
+            return Err(bad(key, "it is part of the key and is empty".to_owned()));
+        }
+    }
+    Ok(Row { table: shape.table.clone(), mode, key: shape.key.clone(), columns })
 }

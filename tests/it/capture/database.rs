@@ -75,10 +75,19 @@ impl Database {
         self.system_at(self.address().unwrap_or_default(), capture)
     }
 
+    /// A system file that writes into it.
+    pub(super) fn writes(&self, system: &str, endpoints: &str) -> String {
+        self.file_of(system, self.address().unwrap_or_default(), endpoints)
+    }
+
     /// The same, with the server somewhere else.
     pub(super) fn system_at(&self, address: &str, capture: &str) -> String {
-        let head = "version: 1\nsystem: src\nadapter: sql\n";
-        let tail = format!("endpoints:\n  rows:\n    capture: {capture}\n");
+        self.file_of("src", address, &format!("  rows:\n    capture: {capture}\n"))
+    }
+
+    fn file_of(&self, system: &str, address: &str, endpoints: &str) -> String {
+        let head = format!("version: 1\nsystem: {system}\nadapter: sql\n");
+        let tail = format!("endpoints:\n{endpoints}");
         if self.kind == "sqlite" {
             return format!("{head}database: sqlite\naddress: {}\n{tail}", self.file());
         }

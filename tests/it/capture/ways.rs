@@ -317,3 +317,46 @@ pub(super) async fn what_is_not_there_is_told(database: &Database) {
         assert!(site.is_none() && told.iter().any(|text| text.contains(word)), "{capture}: {told:?}");
     }
 }
+
+pub(super) async fn a_table_is_copied_with_its_deletes(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40), amount DECIMAL(10,2))").await;
+    session.run("CREATE TABLE copy_of_t (id INT PRIMARY KEY, name VARCHAR(40), amount VARCHAR(20))").await;
+    session.run("CREATE TABLE vacant_t (id INT PRIMARY KEY, more VARCHAR(9))").await;
+    session.run("INSERT INTO t VALUES (1, 'one', 1.5), (2, '二', 2.5), (3, NULL, 3.5)").await;
+    let peer = Peer::start().await;
+    let mapping = "  - { to: gone, value: 'meta.op == \"delete\"' }\n  - { to: id, from: id }\n  - { to: name, from: name, default: '' }\n";
+    let place = site(database, "{ table: t, by: trigger, every: 30ms }", mapping, &peer);
+    let endpoints = "  rows:\n    table: copy_of_t\n    mode: upsert\n    key: [id]\n    delete_when: body.gone\n    columns: { id: body.id, name: body.name }\n  only:\n    table: vacant_t\n    mode: update\n    key: [id]\n    columns: { id: body.id, more: '\"seen\"' }\n";
+    place.write("systems/copy.yaml", &database.writes("copy", endpoints));
+    place.write(
+        "orders.yaml",
+        "version: 1\nroutes:\n  - route: rows\n    from: src/rows\n    map: change\n    type: row\n    to:\n      - { target: copy/rows, order_by: id, retry: { attempts: 9, first: 50ms, max: 1s } }\n      - { target: copy/only, when: id == 99, order_by: id, retry: { attempts: 2, first: 1s, max: 1s } }\n",
+    );
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    until("the copy", async || session.count("copy_of_t").await == 3).await;
+    session.run("UPDATE t SET name = 'uno' WHERE id = 1").await;
+    session.run("DELETE FROM t WHERE id = 2").await;
+    session.run("UPDATE t SET id = 4 WHERE id = 3").await;
+    session.run("INSERT INTO t VALUES (5, 'five', 1)").await;
+    let wanted = ["1 uno", "4 ", "5 five"];
+    until("the same rows", async || {
+        let rows = session.rows("SELECT id, name FROM copy_of_t ORDER BY id").await;
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| format!("{} {}", row[0].as_deref().unwrap(), row[1].as_deref().unwrap_or("-")))
+            .collect();
+        rows == wanted
+    })
+    .await;
+    running.drained().await;
+    // An update of a row that is not there is told: nothing else would.
+    session.run("INSERT INTO t VALUES (99, 'x', 1)").await;
+    let letter = running.one_letter().await;
+    assert_eq!(letter.summary.text, "`vacant_t` has no row with this id: nothing was updated");
+    session.run("INSERT INTO vacant_t (id) VALUES (99)").await;
+    running.gateway.letters.replay(&[letter.summary.id], "li").await.unwrap();
+    until("the update", async || session.count("vacant_t WHERE more = 'seen'").await == 1).await;
+    running.gateway.stop().await;
+}

@@ -174,7 +174,7 @@ pub(crate) fn check(
         problems.push(Problem::error(code, file, at.clone(), text));
     };
     let by = read.by.as_str();
-    let foreign: [(&str, Option<&std::ops::Range<usize>>, &[&str]); 6] = [
+    let foreign: [(_, Option<&std::ops::Range<usize>>, &[&str]); 6] = [
         ("watermark", read.watermark.as_ref().map(|at| &at.span), &["watermark"]),
         ("overlap", read.overlap.as_ref().map(|at| &at.span), &["watermark"]),
         ("sent", read.sent.as_ref().map(|at| &at.span), &["outbox"]),
