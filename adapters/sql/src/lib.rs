@@ -5,6 +5,7 @@
 //! and its check, [`work`] what one delivery writes, [`statement`] its SQL, and one file a database carries it out.
 
 mod capture;
+pub mod connect;
 mod file;
 mod mysql;
 mod outbound;

@@ -75,6 +75,14 @@ impl Database {
         self.system_at(self.address().unwrap_or_default(), capture)
     }
 
+    /// Its URL as a person types it, without a password.
+    pub(super) fn url_for_people(&self) -> String {
+        match self.address() {
+            None => format!("sqlite:{}", self.file()),
+            Some(address) => format!("{}://gatehouse@{address}/{}", self.kind, self.name),
+        }
+    }
+
     /// A system file that writes into it.
     pub(super) fn writes(&self, system: &str, endpoints: &str) -> String {
         self.file_of(system, self.address().unwrap_or_default(), endpoints)

@@ -360,3 +360,57 @@ pub(super) async fn a_table_is_copied_with_its_deletes(database: &Database) {
     until("the update", async || session.count("vacant_t WHERE more = 'seen'").await == 1).await;
     running.gateway.stop().await;
 }
+
+pub(super) async fn a_database_is_connected_from_its_catalogue(database: &Database) {
+    let mut session = database.session().await;
+    let time = database.by("TEXT", "timestamptz", "DATETIME");
+    session
+        .run(&format!(
+            "CREATE TABLE orders (no VARCHAR(20) PRIMARY KEY, 金额 DECIMAL(12,2) NOT NULL, gmt_modified {time})"
+        ))
+        .await;
+    session.run("CREATE TABLE log (line VARCHAR(20), n INT)").await;
+    session.run("INSERT INTO orders VALUES ('SO-1', 12.50, '2026-11-24 08:00:00')").await;
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: orders, by: trigger }", "", &peer);
+    let url = database.url_for_people();
+    let said = ["connect", "sql", url.as_str(), "--name", "books", "--password", "file:database.secret"];
+    assert!(gatehouse(&place, &said).await, "it lists");
+    assert!(!place.root().join("systems/books.yaml").exists(), "and writes nothing");
+    let with = |more: &[&'static str]| said.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
+    assert!(!gatehouse(&place, &with(&["--tables", "ordres"])).await, "there is none");
+    assert!(gatehouse(&place, &with(&["--tables", "o*,log"])).await);
+    assert!(!gatehouse(&place, &with(&["--tables", "orders"])).await, "nothing is written over");
+    let file = std::fs::read_to_string(place.root().join("systems/books.yaml")).expect("written");
+    for line in [
+        "capture: { table: orders, by: watermark, watermark: gmt_modified }",
+        "# It has no primary key: say here which columns tell its rows apart.",
+        "capture: { table: log, by: trigger, key: [line] }",
+    ] {
+        assert!(file.contains(line), "{line} in\n{file}");
+    }
+    assert!(!file.contains("gatehouse:gatehouse"), "no password in it");
+    // With a route it runs as it is.
+    place.write(
+        "orders.yaml",
+        "version: 1\nroutes:\n  - { route: rows, from: books/orders, map: books.orders-in, type: books.orders, key: \"no\", to: [{ target: sink/put }] }\n  - { route: shop, from: shop/orders, type: order.paid, to: [{ target: sink/put }] }\n",
+    );
+    assert!(gatehouse(&place, &["check"]).await);
+    assert!(!gatehouse(&place, &["doctor"]).await, "triggers are missing");
+    for endpoint in ["src/rows", "books/log"] {
+        assert!(gatehouse(&place, &["capture", "install", endpoint, "--yes"]).await);
+    }
+    assert!(gatehouse(&place, &["doctor"]).await);
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    let got = &bodies(&peer)[0];
+    assert_eq!(
+        (got["no"].as_str(), got["金额"].to_string().as_str()),
+        (Some("SO-1"), database.by("12.5", "12.50", "12.50"))
+    );
+    running.gateway.stop().await;
+    assert!(gatehouse(&place, &with(&["--tables", "orders", "--write", "--force"])).await);
+    assert!(
+        std::fs::read_to_string(place.root().join("systems/books.yaml")).expect("written").contains("mode: upsert")
+    );
+}

@@ -235,6 +235,7 @@ impl Reader {
                         let found = pass.run(&position.run, place, marks).await?;
                         busy |= found.busy;
                         moved |= found.moved;
+                        behind.notes.extend(found.note);
                     }
                     How::Outbox { sent, id, payload } => {
                         let outbox = outbox::Outbox { reader: &self, open, sent, id, payload, intake };
@@ -265,7 +266,7 @@ impl Reader {
                 looked = Instant::now();
                 notes = self.look_again().await?;
             }
-            behind.notes.clone_from(&notes);
+            behind.notes.extend(notes.iter().cloned());
             intake.behind(&endpoint, behind);
             if !busy {
                 tokio::time::sleep(self.capture.every).await;

@@ -49,12 +49,14 @@ pub(super) struct Pass<'a> {
 }
 
 /// What a pass came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     /// There may be more at once.
     pub(super) busy: bool,
     /// The place has moved and should be saved.
     pub(super) moved: bool,
+    /// What a person should know.
+    pub(super) note: Option<String>,
 }
 
 impl Pass<'_> {
@@ -123,27 +125,34 @@ impl Pass<'_> {
         marks.seen = seen;
         let moved = self.follow(place, marks);
         self.note(newest, marks).await?;
-        Ok(Found { busy: false, moved })
+        Ok(Found { busy: false, moved, note: None })
     }
 
     /// Before the first reading: waits until no row can come below the newest watermark of now.
     async fn begin(&self, place: &mut TablePosition, marks: &mut Marks) -> Result<Found, Fault> {
         if self.follow(place, marks) {
             place.snapshot = Snapshot::After(Vec::new());
-            return Ok(Found { busy: true, moved: true });
+            return Ok(Found { busy: true, moved: true, note: None });
         }
         if marks.earlier.is_empty() {
             let newest = self.newest().await?;
             if newest == Value::Null {
                 place.snapshot = Snapshot::After(Vec::new());
-                return Ok(Found { busy: true, moved: true });
+                return Ok(Found { busy: true, moved: true, note: None });
             }
             self.note(newest, marks).await?;
         } else if marks.asked.is_none_or(|asked| asked.elapsed() >= self.overlap / 20) {
             marks.open = self.reader.source.open_transactions().await?;
             marks.asked = Some(Instant::now());
         }
-        Ok(Found::default())
+        let late = marks.earlier.front().is_some_and(|first| first.at.elapsed() > self.overlap * 2);
+        let note = late.then(|| {
+            format!(
+                "the first reading of `{}` waits until the transactions that were open at its start have ended",
+                self.open.name()
+            )
+        });
+        Ok(Found { note, ..Found::default() })
     }
 
     async fn newest(&self) -> Result<Value, Fault> {

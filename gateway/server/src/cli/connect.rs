@@ -17,6 +17,8 @@ const FOLDER: &str = "wsdl";
 pub(super) enum Kind {
     /// From a WSDL: systems/NAME.yaml, a JSON Schema for each body, a mapping skeleton for each operation.
     Soap(SoapArgs),
+    /// From a database: lists its tables; for those that are named systems/NAME.yaml, a JSON Schema and a mapping skeleton.
+    Sql(super::connect_sql::SqlArgs),
 }
 
 #[derive(Debug, Args)]
@@ -47,7 +49,10 @@ pub(super) struct SoapArgs {
 }
 
 pub(super) async fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode> {
-    let Kind::Soap(mut args) = kind;
+    let mut args = match kind {
+        Kind::Soap(args) => args,
+        Kind::Sql(args) => return super::connect_sql::run(args, site).await,
+    };
     let fetched = tempfile::tempdir().context("a folder for what is fetched")?;
     if let Some(address) = args.wsdl.to_str().filter(|address| address.contains("://")) {
         args.wsdl = fetch::fetch(address, &args.fetch, fetched.path()).await?;
@@ -83,11 +88,7 @@ pub(super) async fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode>
     let taken: Vec<_> =
         files.iter().map(|file| file.path.clone()).chain(copied).filter(|path| site.site.join(path).exists()).collect();
     if !taken.is_empty() && !args.force && !args.dry_run {
-        out::note(format!(
-            "error: {} {} there already; nothing was written. Give the system another `--name`, or `--force`",
-            taken.join(", "),
-            if taken.len() == 1 { "is" } else { "are" }
-        ));
+        refuse(&taken.iter().map(String::as_str).collect::<Vec<_>>());
         return Ok(ExitCode::from(out::WRONG));
     }
     let verb = if args.dry_run { "would write" } else { "wrote" };
@@ -97,16 +98,38 @@ pub(super) async fn run(kind: Kind, site: &SiteArgs) -> anyhow::Result<ExitCode>
         }
         out::line(format!("{verb} {FOLDER}/{name}"));
     }
-    for NewFile { path, text } in &files {
-        if !args.dry_run {
-            write(&site.site.join(path), text)?;
-        }
-        out::line(format!("{verb} {path}"));
-    }
+    let files: Vec<_> = files.into_iter().map(|NewFile { path, text }| (path, text)).collect();
+    put(&files, site, true, args.dry_run)?;
     if !args.dry_run {
         out::line(format!("next: change the mappings, add a route to or from `{system}/…`, then `gatehouse check`"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes new files into the site, never over what is there unless told; says what it wrote. Tells whether it did.
+pub(super) fn put(files: &[(String, String)], site: &SiteArgs, force: bool, dry_run: bool) -> anyhow::Result<bool> {
+    let taken: Vec<_> =
+        files.iter().map(|(path, _)| path.as_str()).filter(|path| site.site.join(path).exists()).collect();
+    if !taken.is_empty() && !force && !dry_run {
+        refuse(&taken);
+        return Ok(false);
+    }
+    let verb = if dry_run { "would write" } else { "wrote" };
+    for (path, text) in files {
+        if !dry_run {
+            write(&site.site.join(path), text)?;
+        }
+        out::line(format!("{verb} {path}"));
+    }
+    Ok(true)
+}
+
+fn refuse(taken: &[&str]) {
+    out::note(format!(
+        "error: {} {} there already; nothing was written. Give the system another `--name`, or `--force`",
+        taken.join(", "),
+        if taken.len() == 1 { "is" } else { "are" }
+    ));
 }
 
 /// Where the WSDL stands in the site, and whether it is there already.

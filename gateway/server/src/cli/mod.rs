@@ -6,6 +6,7 @@
 mod capture;
 mod check;
 mod connect;
+mod connect_sql;
 mod doctor;
 mod fetch;
 mod graph;
