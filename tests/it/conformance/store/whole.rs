@@ -44,6 +44,34 @@ pub(super) async fn what_is_done_is_known(place: &Place) {
     assert!(!store.is_done("c").await.unwrap());
 }
 
+pub(super) async fn only_the_newest_reader_saves_its_place(place: &Place) {
+    let store = place.open().await;
+    let lease = Duration::from_millis(300);
+    let first = store.take_cursor("finance/付款", lease).await.unwrap().expect("nobody has it");
+    assert_eq!(first.value, None);
+    store.save_cursor("finance/付款", first.epoch, Some("{\"after\":[12345678901234567890]}"), lease).await.unwrap();
+    store.save_cursor("finance/付款", first.epoch, None, lease).await.unwrap();
+    // Another gateway, or the next start, once the lease has passed.
+    let second = loop {
+        match place.open().await.take_cursor("finance/付款", lease).await.unwrap() {
+            Some(held) => break held,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!(second.value.as_deref(), Some("{\"after\":[12345678901234567890]}"));
+    assert!(second.epoch > first.epoch);
+    for value in [Some("behind"), None] {
+        let late = store.save_cursor("finance/付款", first.epoch, value, lease).await;
+        assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    }
+    store.free_cursor("finance/付款", first.epoch).await.unwrap();
+    store.save_cursor("finance/付款", second.epoch, Some("further"), lease).await.unwrap();
+    store.free_cursor("finance/付款", second.epoch).await.unwrap();
+    let third = store.take_cursor("finance/付款", lease).await.unwrap().expect("it was given free");
+    assert_eq!(third.value.as_deref(), Some("further"));
+    assert!(store.take_cursor("finance/other", lease).await.unwrap().is_some(), "each source is its own");
+}
+
 pub(super) async fn the_ledger_forgets_what_is_old_only(place: &Place) {
     let store = place.open().await;
     let seen = |i: u32| Seen { source: format!("s/{}", i % 3), message_id: format!("{i}"), body_hash: [1; 32] };
