@@ -18,9 +18,9 @@ use bytes::Bytes;
 use gatehouse_store::{Attempt, Filter, NewLetter, Seen, State, Store, StoreError};
 use place::Place;
 use whole::{
-    a_locked_store_is_unavailable_and_recovers, a_newer_store_is_left_alone, it_says_what_it_is, the_audit_is_a_chain,
-    the_first_to_remember_wins, the_ledger_forgets_what_is_old_only, what_is_done_is_known,
-    what_was_stored_is_there_after_reopening,
+    a_locked_store_is_unavailable_and_recovers, a_newer_store_is_left_alone, it_says_what_it_is,
+    only_the_newest_reader_saves_its_place, the_audit_is_a_chain, the_first_to_remember_wins,
+    the_ledger_forgets_what_is_old_only, what_is_done_is_known, what_was_stored_is_there_after_reopening,
 };
 
 /// No case may take longer.
@@ -69,6 +69,7 @@ cases![
     pages_neither_skip_nor_repeat,
     the_first_to_remember_wins,
     what_is_done_is_known,
+    only_the_newest_reader_saves_its_place,
     the_ledger_forgets_what_is_old_only,
     the_audit_is_a_chain,
     a_locked_store_is_unavailable_and_recovers,

@@ -193,3 +193,17 @@ async fn lost_connections_heal() {
     assert_eq!(store.letters(&gatehouse_store::Filter::default(), 1000, None).await.unwrap().len(), 300);
     place.clean().await;
 }
+
+#[tokio::test]
+async fn one_gateway_at_a_time_reads_a_source() {
+    let Some(place) = Place::postgres() else { return };
+    let (one, other) = (place.open().await, place.open().await);
+    let held = one.take_cursor("finance/payments", LEASE).await.unwrap().expect("nobody has it");
+    assert!(other.take_cursor("finance/payments", LEASE).await.unwrap().is_none());
+    one.save_cursor("finance/payments", held.epoch, Some("7"), LEASE).await.unwrap();
+    assert!(other.take_cursor("finance/payments", LEASE).await.unwrap().is_none());
+    one.free_cursor("finance/payments", held.epoch).await.unwrap();
+    let next = other.take_cursor("finance/payments", LEASE).await.unwrap().expect("it is free");
+    assert_eq!(next.value.as_deref(), Some("7"));
+    place.clean().await;
+}
