@@ -414,3 +414,36 @@ pub(super) async fn a_database_is_connected_from_its_catalogue(database: &Databa
         std::fs::read_to_string(place.root().join("systems/books.yaml")).expect("written").contains("mode: upsert")
     );
 }
+
+pub(super) async fn tables_and_columns_that_come_later_are_taken_up(database: &Database) {
+    let mut session = database.session().await;
+    let time = database.by("TEXT", "timestamptz", "DATETIME(6)");
+    let now = database.by("strftime('%Y-%m-%d %H:%M:%f')", "now()", "NOW(6)");
+    session.run(&format!("CREATE TABLE doc_a (id INT PRIMARY KEY, name VARCHAR(40), changed {time})")).await;
+    session.run(&format!("CREATE TABLE other (id INT PRIMARY KEY, name VARCHAR(40), changed {time})")).await;
+    session.run(&format!("INSERT INTO doc_a VALUES (1, 'a', {now})")).await;
+    session.run(&format!("INSERT INTO other VALUES (1, 'not wanted', {now})")).await;
+    let peer = Peer::start().await;
+    let mapping = "  - { to: table, value: meta.table }\n  - { to: id, from: id }\n  - { to: phone, from: phone }\n";
+    let capture = "{ tables: ['doc_*'], by: watermark, watermark: changed, overlap: 100ms, every: 20ms }";
+    let place = site(database, capture, mapping, &peer);
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    session.run(&format!("CREATE TABLE doc_b (id INT PRIMARY KEY, name VARCHAR(40), changed {time})")).await;
+    session.run(&format!("INSERT INTO doc_b VALUES (2, 'b', {now})")).await;
+    arrive(&peer, 2).await;
+    session.run("ALTER TABLE doc_a ADD COLUMN phone VARCHAR(20)").await;
+    let mut next = 10;
+    until("the new column", async || {
+        session.run(&format!("INSERT INTO doc_a VALUES ({next}, 'x', {now}, '138 0013 8000')")).await;
+        next += 1;
+        bodies(&peer).iter().any(|body| body["phone"] == "138 0013 8000")
+    })
+    .await;
+    // A column that goes: the reader stumbles once and goes on with what is there.
+    session.run("ALTER TABLE doc_a DROP COLUMN phone").await;
+    session.run(&format!("INSERT INTO doc_a VALUES (9, 'last', {now})")).await;
+    until("the row after", async || bodies(&peer).iter().any(|body| body["id"] == 9)).await;
+    assert!(bodies(&peer).iter().all(|body| body["table"].as_str().is_some_and(|table| table.starts_with("doc_"))));
+    running.gateway.stop().await;
+}

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gatehouse_core::Value;
-use gatehouse_core::adapter::{Behind, Inbound, Intake, Stop};
+use gatehouse_core::adapter::{Behind, Cursor, Inbound, Intake, Stop};
 use gatehouse_core::diagnostics::closest;
 use gatehouse_core::fault::{Code, Fault};
 use tokio::time::Instant;
@@ -34,8 +34,9 @@ use source::{Column, Described, Source};
 
 pub(crate) use install::CHANGES;
 
-/// How often the catalogue is looked at for tables and columns that came, went or changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// After how long the catalogue is looked at for tables and columns that came, went or changed, at the latest after so many
+/// looks for rows.
+const LOOK_AGAIN: (Duration, u32) = (Duration::from_secs(60), 30);
 
 /// Reads for one endpoint.
 pub(crate) struct Reader {
@@ -195,6 +196,28 @@ impl Inbound for Reader {
     }
 }
 
+/// Where a reader stands.
+struct Place {
+    cursor: Box<dyn Cursor>,
+    position: Position,
+    marks: HashMap<String, watermark::Marks>,
+    /// It stands elsewhere than is saved.
+    moved: bool,
+}
+
+impl Place {
+    async fn save(&mut self) -> Result<(), Fault> {
+        self.cursor.save(&self.position.text()).await?;
+        self.moved = false;
+        Ok(())
+    }
+}
+
+/// A word that tells one reading of a source from another.
+fn new_run() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
 impl Reader {
     /// `system/endpoint`.
     pub(crate) fn full_name(&self) -> String {
@@ -203,66 +226,31 @@ impl Reader {
 
     async fn read(mut self: Box<Self>, intake: &dyn Intake) -> Result<(), Fault> {
         let endpoint = self.full_name();
-        let mut cursor = intake.cursor(&endpoint).await?;
-        let mut position = Position::read(cursor.value())?;
-        if position.run.is_empty() {
-            position.run = uuid::Uuid::new_v4().simple().to_string();
-            cursor.save(&position.text()).await?;
+        let cursor = intake.cursor(&endpoint).await?;
+        let position = Position::read(cursor.value())?;
+        let mut place = Place { cursor, position, marks: HashMap::new(), moved: false };
+        if place.position.run.is_empty() {
+            place.position.run = new_run();
+            place.save().await?;
         }
-        let mut marks: HashMap<String, watermark::Marks> = HashMap::new();
         let mut looked = Instant::now();
         let mut notes: Vec<String> = Vec::new();
         loop {
             let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), notes: Vec::new() };
-            let mut busy = false;
-            let mut moved = false;
-            let mut installed = Vec::new();
-            if let How::Trigger = self.capture.how {
-                let drained = trigger::drain(&self, intake, &mut behind).await?;
-                busy |= drained.busy;
-                installed = drained.installed;
-            }
-            for open in &self.tables {
-                let fresh = || TablePosition {
-                    snapshot: if self.capture.snapshot { Snapshot::Waiting } else { Snapshot::Done },
-                    floor: Value::Null,
-                };
-                let place = position.tables.entry(open.name()).or_insert_with(fresh);
-                match &self.capture.how {
-                    How::Watermark { column, overlap } => {
-                        let marks = marks.entry(open.name()).or_default();
-                        let pass = watermark::Pass { reader: &self, open, column, overlap: *overlap, intake };
-                        let found = pass.run(&position.run, place, marks).await?;
-                        busy |= found.busy;
-                        moved |= found.moved;
-                        behind.notes.extend(found.note);
+            let busy = match self.round(intake, &mut place, &mut behind).await {
+                Ok(busy) => busy,
+                Err(fault) if fault.code == Code::Misconfigured => {
+                    // A column or a table may have gone since the last look: then it goes on with what is there.
+                    let before = self.tables.clone();
+                    notes = self.look_again().await?;
+                    if self.tables == before {
+                        return Err(fault);
                     }
-                    How::Outbox { sent, id, payload } => {
-                        let outbox = outbox::Outbox { reader: &self, open, sent, id, payload, intake };
-                        busy |= outbox.run(&position.run).await?;
-                    }
-                    How::Trigger => {
-                        let anew = installed.iter().any(|(_, table)| *table == open.name());
-                        if self.capture.snapshot && (anew || place.snapshot == Snapshot::Waiting) {
-                            place.snapshot = Snapshot::After(Vec::new());
-                            position.run = uuid::Uuid::new_v4().simple().to_string();
-                            moved = true;
-                            continue;
-                        }
-                    }
+                    true
                 }
-                let place_is = |snapshot: &Snapshot| matches!(snapshot, Snapshot::After(_));
-                if place_is(&place.snapshot) && !matches!(self.capture.how, How::Outbox { .. }) {
-                    snapshot::step(&self, open, &position.run, &mut place.snapshot, intake).await?;
-                    moved = true;
-                }
-            }
-            if moved {
-                cursor.save(&position.text()).await?;
-                busy = true;
-            }
-            trigger::delete(&self, installed.into_iter().map(|(seq, _)| seq)).await?;
-            if looked.elapsed() >= LOOK_AGAIN {
+                Err(fault) => return Err(fault),
+            };
+            if looked.elapsed() >= LOOK_AGAIN.0.min(self.capture.every * LOOK_AGAIN.1) {
                 looked = Instant::now();
                 notes = self.look_again().await?;
             }
@@ -272,6 +260,59 @@ impl Reader {
                 tokio::time::sleep(self.capture.every).await;
             }
         }
+    }
+
+    /// Once round everything that is read; tells whether there may be more at once.
+    async fn round(&self, intake: &dyn Intake, place: &mut Place, behind: &mut Behind) -> Result<bool, Fault> {
+        let mut busy = false;
+        let mut installed = Vec::new();
+        if let How::Trigger = self.capture.how {
+            let drained = trigger::drain(self, intake, behind).await?;
+            busy |= drained.busy;
+            installed = drained.installed;
+        }
+        for open in &self.tables {
+            let fresh = || TablePosition {
+                snapshot: if self.capture.snapshot { Snapshot::Waiting } else { Snapshot::Done },
+                floor: Value::Null,
+            };
+            let position = &mut place.position;
+            let table = position.tables.entry(open.name()).or_insert_with(fresh);
+            match &self.capture.how {
+                How::Watermark { column, overlap } => {
+                    let marks = place.marks.entry(open.name()).or_default();
+                    let pass = watermark::Pass { reader: self, open, column, overlap: *overlap, intake };
+                    let found = pass.run(&position.run, table, marks).await?;
+                    busy |= found.busy;
+                    place.moved |= found.moved;
+                    behind.notes.extend(found.note);
+                }
+                How::Outbox { sent, id, payload } => {
+                    let outbox = outbox::Outbox { reader: self, open, sent, id, payload, intake };
+                    busy |= outbox.run(&position.run).await?;
+                    continue;
+                }
+                How::Trigger => {
+                    let anew = installed.iter().any(|(_, table)| *table == open.name());
+                    if self.capture.snapshot && (anew || table.snapshot == Snapshot::Waiting) {
+                        table.snapshot = Snapshot::After(Vec::new());
+                        position.run = new_run();
+                        place.moved = true;
+                        continue;
+                    }
+                }
+            }
+            if matches!(table.snapshot, Snapshot::After(_)) {
+                snapshot::step(self, open, &position.run, &mut table.snapshot, intake).await?;
+                place.moved = true;
+            }
+        }
+        if place.moved {
+            place.save().await?;
+            busy = true;
+        }
+        trigger::delete(self, installed.into_iter().map(|(seq, _)| seq)).await?;
+        Ok(busy)
     }
 
     /// Takes up what has changed in the catalogue, and tells what a person should do.
