@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::ask::{Statement, StatementFile};
 use crate::capture::file::{self as capture, Capture, CaptureFile};
 use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
@@ -83,6 +84,9 @@ pub struct EndpointFile {
     /// What is read, and how its changes are found.
     #[serde(default)]
     pub capture: Option<Located<CaptureFile>>,
+    /// A statement of one's own: a procedure, a query.
+    #[serde(default)]
+    pub statement: Option<Located<StatementFile>>,
     /// `insert` (default), `upsert`, `update` (a row that is not there is refused) or `delete` (one that is not there is well).
     #[serde(default)]
     pub mode: Option<Located<String>>,
@@ -151,6 +155,7 @@ pub(crate) struct Checked {
     pub(crate) circuit: Circuit,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) writes: Vec<(String, Write)>,
+    pub(crate) statements: Vec<(String, Statement)>,
     pub(crate) captures: Vec<(String, Capture)>,
 }
 
@@ -232,30 +237,39 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
         checker.error("unknown-zone", &at.span, "there is no such time zone: zones are named like `Asia/Shanghai`");
     }
     let (mut endpoints, mut writes, mut captures) = (Vec::new(), Vec::new(), Vec::new());
+    let mut statements = Vec::new();
     for (name, endpoint) in &read.endpoints {
         let base = if endpoint.capture.is_some() { Limits { body: CAPTURED_BODY, ..limits } } else { limits };
         let own = endpoint.limits.check(base, file, checker.problems);
-        let (direction, summary) = match (&endpoint.table, &endpoint.capture) {
-            (Some(table), None) => {
+        let (direction, summary) = match (&endpoint.table, &endpoint.capture, &endpoint.statement) {
+            (Some(table), None, None) => {
                 let mode = endpoint.mode.as_ref().map_or("insert", |mode| mode.as_str());
                 writes.extend(checker.write(endpoint, table).map(|write| (name.clone(), write)));
                 (Direction::Outbound, format!("{mode} into {}", table.value))
             }
-            (None, Some(read)) => {
-                checker.only_reads(endpoint);
+            (None, Some(read), None) => {
+                checker.only_writes_say(endpoint, "capture");
                 let pattern = |at: &Located<String>, problems: &mut Problems| Checker { file, problems }.table(at);
                 let checked = capture::check(read, pattern, file, checker.problems);
                 let tables: Vec<_> = read.table.iter().chain(&read.tables).map(|table| table.as_str()).collect();
                 captures.extend(checked.map(|capture| (name.clone(), capture)));
                 (Direction::Inbound, format!("read {} by {}", tables.join(", "), read.by.value))
             }
-            (Some(_), Some(_)) => {
-                checker.error("two-ways", &endpoint.span, "an endpoint either writes (`table`) or reads (`capture`)");
+            (None, None, Some(statement)) => {
+                checker.only_writes_say(endpoint, "statement");
+                let checked = statement.check(file, checker.problems);
+                statements.extend(checked.map(|checked| (name.clone(), checked)));
+                let words: Vec<_> = statement.sql.split_whitespace().take(6).collect();
+                (Direction::Outbound, words.join(" "))
+            }
+            (None, None, None) => {
+                let text = "an endpoint needs `table` (it writes), `statement` (it runs one) or `capture` (it reads)";
+                checker.error("no-table", &endpoint.span, text);
                 continue;
             }
-            (None, None) => {
-                let text = "an endpoint needs `table` (it writes) or `capture` (it reads)";
-                checker.error("no-table", &endpoint.span, text);
+            _ => {
+                let text = "an endpoint has one of `table`, `statement` and `capture`";
+                checker.error("two-ways", &endpoint.span, text);
                 continue;
             }
         };
@@ -282,6 +296,7 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
         circuit,
         endpoints,
         writes,
+        statements,
         captures,
     })
 }
@@ -391,8 +406,8 @@ impl Checker<'_> {
         Some(Write { row, delete_when, lines })
     }
 
-    /// Refuses what belongs to writing in an endpoint that reads.
-    fn only_reads(&mut self, endpoint: &EndpointFile) {
+    /// Refuses what belongs to writing a table beside another way.
+    fn only_writes_say(&mut self, endpoint: &EndpointFile, way: &str) {
         let places = [
             ("mode", endpoint.mode.as_ref().map(|at| &at.span)),
             ("key", endpoint.key.first().map(|at| &at.span)),
@@ -402,11 +417,7 @@ impl Checker<'_> {
         ];
         for (name, at) in places {
             if let Some(at) = at {
-                self.error(
-                    "not-here",
-                    at,
-                    format!("`{name}` beside `capture` belongs to writing; `capture` has its own"),
-                );
+                self.error("not-here", at, format!("`{name}` belongs to `table`, not to `{way}`"));
             }
         }
     }

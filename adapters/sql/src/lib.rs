@@ -4,6 +4,7 @@
 //! endpoint says. A delivery that comes again finds its inbox row and changes nothing. [`file`] is the system's file
 //! and its check, [`work`] what one delivery writes, [`statement`] its SQL, and one file a database carries it out.
 
+mod ask;
 mod capture;
 pub mod connect;
 mod file;
@@ -24,6 +25,7 @@ use gatehouse_core::limits::{Circuit, Limits};
 use gatehouse_core::secret::Secrets;
 use schemars::schema_for;
 
+pub use ask::StatementFile;
 pub use capture::file::CaptureFile;
 pub use capture::install::{Installer, Status};
 pub use file::{EndpointFile, SystemFile};

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::number::Number;
+use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, TxOpts};
 
+use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Mode, Table};
 use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault, missing};
@@ -107,6 +110,42 @@ impl Backend for MySql {
             Err(error) => {
                 drop(connection);
                 after_lost_commit(self.found(&work.delivery_id).await, explain(&error))
+            }
+        }
+    }
+
+    async fn run(&self, asked: &Asked<'_>) -> Result<Option<Value>, Fault> {
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.start_transaction(TxOpts::default()).await.map_err(|error| explain(&error))?;
+        if !asked.statement.reads {
+            let enter = statement::enter(DATABASE, &self.checked.inbox);
+            let entered = transaction.exec_iter(enter, (asked.delivery_id, asked.message_id)).await;
+            let fresh = entered.map_err(|error| explain(&error))?.affected_rows() > 0;
+            if !fresh {
+                let _ = transaction.rollback().await;
+                return Ok(None);
+            }
+        }
+        let answered = async {
+            let (mut rows, affected) = answer(&mut transaction, &asked.sql, &asked.values).await?;
+            if let Some(result) = &asked.statement.result {
+                rows = answer(&mut transaction, result, &[]).await?.0;
+            }
+            asked.judge(rows, affected)
+        };
+        let reply = match answered.await {
+            Ok(reply) => reply,
+            Err(fault) => {
+                let _ = transaction.rollback().await;
+                return Err(fault);
+            }
+        };
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(reply)),
+            Err(error) if asked.statement.reads || matches!(error, Error::Server(_)) => Err(explain(&error)),
+            Err(error) => {
+                drop(connection);
+                after_lost_commit(self.found(asked.delivery_id).await, explain(&error)).map(|_| Some(reply))
             }
         }
     }
@@ -247,6 +286,46 @@ fn active(status: &str) -> impl Iterator<Item = String> {
     });
     // Cut in the middle where it is very long: then nothing can be said to have ended.
     lines.chain(status.contains("... truncated...").then(|| "truncated".to_owned()))
+}
+
+/// The first set of rows that a statement answers with, and how many it changed.
+async fn answer(
+    transaction: &mut mysql_async::Transaction<'_>,
+    sql: &str,
+    values: &[Value],
+) -> Result<(Vec<Value>, u64), Fault> {
+    let bound = if values.is_empty() { Params::Empty } else { Params::Positional(values.iter().map(bind).collect()) };
+    let mut result = transaction.exec_iter(sql, bound).await.map_err(|error| explain(&error))?;
+    let mut rows = Vec::new();
+    if !result.is_empty() {
+        while let Some(row) = result.next().await.map_err(|error| explain(&error))? {
+            // One more than may be shows that there are too many.
+            if rows.len() <= MAX_ROWS {
+                rows.push(object(row)?);
+            }
+        }
+    }
+    let affected = result.affected_rows();
+    result.drop_result().await.map_err(|error| explain(&error))?;
+    Ok((rows, affected))
+}
+
+/// A row as an object, its numbers as numbers.
+fn object(row: mysql_async::Row) -> Result<Value, Fault> {
+    let columns = row.columns();
+    let values = row.unwrap();
+    let field = |(column, value): (&mysql_async::Column, mysql_async::Value)| {
+        let kind = column.column_type();
+        let exact = kind.is_numeric_type()
+            || matches!(kind, ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL);
+        let value = match text(value)? {
+            None => Value::Null,
+            Some(text) if exact => Number::parse(&text).map_or(Value::Text(text), Value::Number),
+            Some(text) => Value::Text(text),
+        };
+        Ok((column.name_str().into_owned(), value))
+    };
+    columns.iter().zip(values).map(field).collect()
 }
 
 /// A value of an answer as a text.

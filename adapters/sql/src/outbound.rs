@@ -9,6 +9,7 @@ use gatehouse_core::diagnostics::closest;
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::secret::{Secret, Secrets};
 
+use crate::ask::Asked;
 use crate::file::{Checked, Database, Table};
 use crate::work::{Row, Work};
 use crate::{mysql, postgres, sqlite};
@@ -18,6 +19,9 @@ use crate::{mysql, postgres, sqlite};
 pub(crate) trait Backend: Send + Sync {
     /// Carries out one delivery in one transaction.
     async fn write(&self, work: Work) -> Result<Written, Fault>;
+    /// Runs a statement: in one transaction with its inbox row and rolled back where its answer means no, or, where it only
+    /// reads, on its own. The reply, or `None` where it had been run before.
+    async fn run(&self, asked: &Asked<'_>) -> Result<Option<Value>, Fault>;
     /// Makes the inbox table.
     async fn create_inbox(&self) -> Result<(), Fault>;
     /// The columns of a table; none where it is not there.
@@ -54,7 +58,8 @@ pub(crate) async fn open(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Resul
 
 /// Whether everything that the file names is there.
 async fn look(checked: &Checked, database: &dyn Backend, create: bool) -> Result<(), Fault> {
-    if database.columns(&checked.inbox).await?.is_empty() {
+    let remembers = !checked.writes.is_empty() || checked.statements.iter().any(|(_, statement)| !statement.reads);
+    if remembers && database.columns(&checked.inbox).await?.is_empty() {
         if !(create && checked.create_inbox) {
             let sql = crate::statement::create_inbox(checked.database, &checked.inbox);
             return Err(Fault::new(
@@ -96,6 +101,20 @@ async fn look(checked: &Checked, database: &dyn Backend, create: bool) -> Result
 #[async_trait]
 impl Outbound for Writer {
     async fn deliver(&self, call: Call<'_>) -> Result<Reply, Fault> {
+        if let Some((_, statement)) = self.checked.statements.iter().find(|(name, _)| name == call.endpoint) {
+            let asked = statement.plan(self.checked.database, &call)?;
+            let values = Value::List(asked.values.clone());
+            let sent = Exchange::excerpt(format!("{}\n{values}", asked.sql).as_bytes());
+            let mut exchange = Exchange { sent: Some(sent), answered: None };
+            let reply = self.database.run(&asked).await.map_err(|fault| fault.exchange(exchange.clone()))?;
+            let repeated = reply.is_none();
+            let mut body = reply.unwrap_or_else(|| [("rows", Value::List(Vec::new()))].into_iter().collect());
+            if let Some(fields) = body.as_map_mut() {
+                fields.insert("repeated".to_owned(), Value::Bool(repeated));
+            }
+            exchange.answered = Some(Exchange::excerpt(body.to_string().as_bytes()));
+            return Ok(Reply { body, exchange });
+        }
         let write = self.checked.writes.iter().find(|(name, _)| name == call.endpoint);
         let (_, write) = write
             .ok_or_else(|| Fault::new(Code::Misconfigured, format!("there is no endpoint `{}`", call.endpoint)))?;

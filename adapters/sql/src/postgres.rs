@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::{Code, Fault, Verdict};
+use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::{Value, json};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::ask::{Asked, MAX_ROWS, is_query};
 use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Mode, Table};
 use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault, missing};
@@ -110,6 +114,33 @@ impl Backend for Postgres {
             Err(error) => {
                 drop(client);
                 after_lost_commit(self.found(&work.delivery_id).await, explain(&error))
+            }
+        }
+    }
+
+    async fn run(&self, asked: &Asked<'_>) -> Result<Option<Value>, Fault> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(|error| explain(&error))?;
+        if !asked.statement.reads {
+            let enter = transaction.prepare_cached(&statement::enter(DATABASE, &self.checked.inbox)).await;
+            let enter = enter.map_err(|error| explain(&error))?;
+            let entered = transaction.execute(&enter, &[&asked.delivery_id, &asked.message_id]).await;
+            if entered.map_err(|error| explain(&error))? == 0 {
+                return Ok(None);
+            }
+        }
+        let (mut rows, affected) = answer(&transaction, &asked.sql, &asked.values, asked.is_query()).await?;
+        if let Some(result) = &asked.statement.result {
+            rows = answer(&transaction, result, &[], is_query(result)).await?.0;
+        }
+        // Dropped where the answer means no, the transaction is rolled back.
+        let reply = asked.judge(rows, affected)?;
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(reply)),
+            Err(error) if asked.statement.reads || error.as_db_error().is_some() => Err(explain(&error)),
+            Err(error) => {
+                drop(client);
+                after_lost_commit(self.found(asked.delivery_id).await, explain(&error)).map(|_| Some(reply))
             }
         }
     }
@@ -259,4 +290,87 @@ impl Source for Postgres {
 /// Values as the texts that the statements cast.
 fn texts(values: &[Value]) -> Vec<Option<String>> {
     values.iter().map(Value::to_plain_text).collect()
+}
+
+/// A statement's answer. A query's rows are made JSON by the server, so that every type reads exactly; a procedure's
+/// columns are few and simple.
+async fn answer(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    sql: &str,
+    values: &[Value],
+    query: bool,
+) -> Result<(Vec<Value>, u64), Fault> {
+    let sql = if query {
+        format!("SELECT to_jsonb(r)::text FROM ({}) r LIMIT {}", sql.trim_end_matches([';', ' ', '\n']), MAX_ROWS + 1)
+    } else {
+        sql.to_owned()
+    };
+    let statement = transaction.prepare_cached(&sql).await.map_err(|error| explain(&error))?;
+    let bound: Vec<_> = texts(values).into_iter().map(AnyText).collect();
+    let bound: Vec<_> = bound.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
+    if statement.columns().is_empty() {
+        let affected = transaction.execute(&statement, &bound).await.map_err(|error| explain(&error))?;
+        return Ok((Vec::new(), affected));
+    }
+    let rows = transaction.query(&statement, &bound).await.map_err(|error| explain(&error))?;
+    let row = |row: &tokio_postgres::Row| {
+        if query {
+            let text: String = row.try_get(0).map_err(|error| explain(&error))?;
+            let limits = BodyLimits { bytes: 64 << 20, text: 64 << 20, ..BodyLimits::default() };
+            return json::decode(text.as_bytes(), &limits)
+                .map_err(|error| Fault::new(Code::BadAnswer, format!("a row cannot be read: {}", error.reason)));
+        }
+        let column = |(at, column): (usize, &tokio_postgres::Column)| {
+            let value = simple(row, at, column.type_()).ok_or_else(|| {
+                let text = format!("the result `{}` is of type {}: cast it to text", column.name(), column.type_());
+                Fault::new(Code::Misconfigured, text).verdict(Verdict::Reject)
+            });
+            value.map(|value| (column.name().to_owned(), value))
+        };
+        row.columns().iter().enumerate().map(column).collect::<Result<Value, Fault>>()
+    };
+    let rows = rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    let count = rows.len() as u64;
+    Ok((rows, count))
+}
+
+/// A result of a procedure.
+fn simple(row: &tokio_postgres::Row, at: usize, kind: &Type) -> Option<Value> {
+    let value = match *kind {
+        Type::BOOL => row.try_get::<_, Option<bool>>(at).ok()?.map(Value::Bool),
+        Type::INT2 => row.try_get::<_, Option<i16>>(at).ok()?.map(|number| Value::from(i64::from(number))),
+        Type::INT4 => row.try_get::<_, Option<i32>>(at).ok()?.map(|number| Value::from(i64::from(number))),
+        Type::INT8 => row.try_get::<_, Option<i64>>(at).ok()?.map(Value::from),
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => {
+            row.try_get::<_, Option<String>>(at).ok()?.map(Value::from)
+        }
+        _ => return None,
+    };
+    Some(value.unwrap_or(Value::Null))
+}
+
+/// A text that the server reads as whatever type it wants there.
+#[derive(Debug)]
+struct AnyText(Option<String>);
+
+impl ToSql for AnyText {
+    fn to_sql(&self, _kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(match &self.0 {
+            None => IsNull::Yes,
+            Some(text) => {
+                out.extend_from_slice(text.as_bytes());
+                IsNull::No
+            }
+        })
+    }
+
+    fn accepts(_kind: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _kind: &Type) -> Format {
+        Format::Text
+    }
+
+    tokio_postgres::types::to_sql_checked!();
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::number::Number;
 use rusqlite::types::Value as Bound;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
 
+use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Mode, Table};
 use crate::outbound::{Backend, Kind, Written, fault, missing};
@@ -88,6 +90,50 @@ impl Backend for Sqlite {
             Ok(Written::Now)
         })
         .await
+    }
+
+    async fn run(&self, asked: &Asked<'_>) -> Result<Option<Value>, Fault> {
+        let enter = (!asked.statement.reads).then(|| statement::enter(DATABASE, &self.checked.inbox));
+        let entry = [asked.delivery_id.to_owned(), asked.message_id.to_owned()];
+        let behavior =
+            if asked.statement.reads { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
+        let mut statements = vec![(asked.sql.clone(), loose(&asked.values))];
+        statements.extend(asked.statement.result.iter().map(|sql| (sql.clone(), Vec::new())));
+        // The judge stays here; the connection's thread waits for its word before it commits.
+        let (told, rows) = tokio::sync::oneshot::channel();
+        let (say, word) = std::sync::mpsc::sync_channel::<bool>(1);
+        let run = self.run(move |connection| {
+            let work = || {
+                let transaction = connection.transaction_with_behavior(behavior)?;
+                if let Some(enter) = &enter
+                    && transaction.prepare_cached(enter)?.execute(entry)? == 0
+                {
+                    return Ok(false);
+                }
+                let mut answered = (Vec::new(), 0);
+                for (at, (sql, values)) in statements.into_iter().enumerate() {
+                    let (rows, affected) = answer(&transaction, &sql, values)?;
+                    answered = (rows, if at == 0 { affected } else { answered.1 });
+                }
+                let _ = told.send(answered);
+                if word.recv() == Ok(true) {
+                    transaction.commit()?;
+                }
+                Ok(true)
+            };
+            work().map_err(|error: rusqlite::Error| explain(&error))
+        });
+        let judged = async {
+            let Ok((rows, affected)) = rows.await else { return None };
+            let reply = asked.judge(rows, affected);
+            let _ = say.send(reply.is_ok());
+            Some(reply)
+        };
+        let (ran, judged) = futures_util::future::join(run, judged).await;
+        match (ran?, judged) {
+            (true, Some(reply)) => reply.map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn create_inbox(&self) -> Result<(), Fault> {
@@ -243,4 +289,33 @@ fn text(value: rusqlite::types::ValueRef<'_>) -> Option<String> {
         Got::Real(number) => Some(number.to_string()),
         Got::Text(bytes) | Got::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
     }
+}
+
+/// The rows that a statement answers with, and how many it changed.
+fn answer(connection: &Connection, sql: &str, values: Vec<Bound>) -> rusqlite::Result<(Vec<Value>, u64)> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    if names.is_empty() {
+        let affected = statement.execute(params_from_iter(values))?;
+        return Ok((Vec::new(), affected as u64));
+    }
+    let mut found = statement.query(params_from_iter(values))?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        let field = |(at, name): (usize, &String)| {
+            use rusqlite::types::ValueRef as Got;
+            let got = row.get_ref(at)?;
+            let value = match got {
+                Got::Integer(number) => Value::from(number),
+                Got::Real(number) => Number::parse(&number.to_string()).map_or(Value::Null, Value::Number),
+                other => text(other).map_or(Value::Null, Value::Text),
+            };
+            Ok((name.clone(), value))
+        };
+        rows.push(names.iter().enumerate().map(field).collect::<rusqlite::Result<Value>>()?);
+        if rows.len() > MAX_ROWS {
+            break;
+        }
+    }
+    Ok((rows, 0))
 }

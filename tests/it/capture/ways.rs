@@ -447,3 +447,80 @@ pub(super) async fn tables_and_columns_that_come_later_are_taken_up(database: &D
     assert!(bodies(&peer).iter().all(|body| body["table"].as_str().is_some_and(|table| table.starts_with("doc_"))));
     running.gateway.stop().await;
 }
+
+pub(super) async fn statements_ask_and_call_procedures(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE customer (no VARCHAR(20) PRIMARY KEY, name VARCHAR(40), credit DECIMAL(20,2))").await;
+    session.run("INSERT INTO customer VALUES ('C-1', '上海贸易', 12345678901234567.89)").await;
+    session.run("CREATE TABLE bill (no VARCHAR(20) NOT NULL, amount VARCHAR(30) NOT NULL)").await;
+    // A procedure that books a bill and answers with a code; SQLite has none, there it is the statement itself.
+    let (statement, success) = match database.kind {
+        "postgres" => {
+            session.run("CREATE PROCEDURE book(IN p_no text, IN p_amount numeric, INOUT code int, INOUT msg text) LANGUAGE plpgsql AS $$ BEGIN INSERT INTO bill VALUES (p_no, p_amount); IF p_amount > 1000 THEN code := 7; msg := '超出额度'; ELSE code := 0; msg := ''; END IF; END $$").await;
+            (
+                "{ sql: 'CALL book(:no, :amount, NULL, NULL)', parameters: { no: body.orderNo, amount: body.amount }",
+                "reply.rows[0].code == 0",
+            )
+        }
+        "mysql" => {
+            session.run("CREATE PROCEDURE book(IN p_no VARCHAR(20), IN p_amount DECIMAL(20,2), OUT code INT, OUT msg VARCHAR(40)) BEGIN INSERT INTO bill VALUES (p_no, p_amount); IF p_amount > 1000 THEN SET code = 7, msg = '超出额度'; ELSE SET code = 0, msg = ''; END IF; END").await;
+            (
+                "{ sql: 'CALL book(:no, :amount, @code, @msg)', parameters: { no: body.orderNo, amount: body.amount }, result: 'SELECT @code AS code, @msg AS msg'",
+                "reply.rows[0].code == 0",
+            )
+        }
+        _ => (
+            "{ sql: 'INSERT INTO bill VALUES (:no, :amount)', parameters: { no: body.orderNo, amount: body.amount }, result: \"SELECT CASE WHEN max(CAST(amount AS INT)) > 1000 THEN 7 ELSE 0 END AS code, '超出额度' AS msg FROM bill\"",
+            "reply.rows[0].code == 0",
+        ),
+    };
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: bill, by: outbox, sent: delete, key: [no] }", "", &peer);
+    let endpoints = format!(
+        "  book:\n    statement: {statement}, success_when: '{success}', error_text: 'reply.rows[0].msg' }}\n  customer:\n    statement: {{ sql: 'SELECT name, credit FROM customer WHERE no = :no', parameters: {{ no: body.customer }}, reads: true }}\n"
+    );
+    place.write("systems/books.yaml", &database.writes("books", &endpoints));
+    place.write("systems/shop.yaml", &format!("{}  ask: {{ receive: POST /hooks/ask }}\n", crate::harness::SHOP));
+    place.write(
+        "orders.yaml",
+        "version: 1\nroutes:\n  - { route: orders, from: shop/orders, type: order.paid, to: [{ target: books/book, retry: { attempts: 3, first: 50ms, max: 1s } }] }\n  - { route: ask, from: shop/ask, exchange: request, type: row, to: [{ target: books/customer }] }\n",
+    );
+    let running = place.start().await;
+    let answer = running.post("/hooks/ask", r#"{"customer":"C-1' OR '1'='1"}"#).await;
+    assert_eq!((answer.status, answer.json()["rows"].as_array().map(Vec::len)), (200, Some(0)), "{answer:?}");
+    let answer = running.post("/hooks/ask", r#"{"customer":"C-1"}"#).await;
+    assert_eq!(answer.json()["rows"][0]["name"], "上海贸易", "{answer:?}");
+    if database.kind != "sqlite" {
+        assert!(answer.text.contains("12345678901234567.89"), "{answer:?}");
+    }
+    let order =
+        |no: &str, amount: &str| format!(r#"{{"orderNo":"{no}","status":"paid","customer":"C-1","amount":{amount}}}"#);
+    assert_eq!(running.post("/hooks/orders", order("B-1", "900")).await.status, 202);
+    until("the bill", async || session.count("bill").await == 1).await;
+    // Refused by its own code: all of it is rolled back, and the letter has the procedure's words.
+    assert_eq!(running.post("/hooks/orders", order("B-2", "5000")).await.status, 202);
+    let letter = running.one_letter().await;
+    assert_eq!((letter.summary.message_id.as_str(), letter.summary.text.as_str()), ("B-2", "超出额度"));
+    assert_eq!(session.count("bill").await, 1);
+    assert_eq!(session.count("gatehouse_inbox").await, 1, "a refused call leaves no trace, so that it can be replayed");
+    let summary = &letter.summary;
+    running.gateway.letters.edit(summary.id, summary.revision, order("B-2", "5").as_bytes(), "li").await.unwrap();
+    running.gateway.letters.replay(&[summary.id], "li").await.unwrap();
+    until("the mended bill", async || session.count("bill").await == 2).await;
+    running.drained().await;
+    running.gateway.stop().await;
+
+    for (statement, word) in [
+        ("{ sql: 'SELECT :a', parameters: { b: body.x } }", "the parameter `:a` has no expression"),
+        ("{ sql: 'SELECT 1', parameters: { b: body.x } }", "the SQL has no parameter `:b`"),
+        ("{ sql: 'SELECT :a', parameters: { a: 'bdy.x' } }", "bdy"),
+    ] {
+        place.write(
+            "systems/books.yaml",
+            &database.writes("books", &format!("  customer:\n    statement: {statement}\n")),
+        );
+        let (site, problems) = place.check();
+        let told: Vec<_> = problems.sorted().iter().map(|problem| problem.render(false)).collect();
+        assert!(site.is_none() && told.iter().any(|text| text.contains(word)), "{statement}: {told:?}");
+    }
+}

@@ -224,6 +224,8 @@ mod tests {
         metrics.depths(&[("q".to_owned(), depth)].into());
         metrics.letters.with_label_values(&["open"]).set(1);
         metrics.circuit_open.with_label_values(&["erp"]).set(0);
+        let age = Some(std::time::Duration::from_secs(3));
+        metrics.behind("finance/payments", &Behind { waiting: Some(7), age, notes: Vec::new() });
         let text = String::from_utf8(metrics.render()).unwrap();
         for name in Metrics::NAMES {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing");
