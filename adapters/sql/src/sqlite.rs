@@ -294,7 +294,7 @@ fn text(value: rusqlite::types::ValueRef<'_>) -> Option<String> {
 /// The rows that a statement answers with, and how many it changed.
 fn answer(connection: &Connection, sql: &str, values: Vec<Bound>) -> rusqlite::Result<(Vec<Value>, u64)> {
     let mut statement = connection.prepare_cached(sql)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if names.is_empty() {
         let affected = statement.execute(params_from_iter(values))?;
         return Ok((Vec::new(), affected as u64));
