@@ -267,7 +267,8 @@ fn schema(table: &Described, kind: &str) -> String {
     for column in &table.columns {
         let name = serde_json_string(&column.name);
         let about = serde_json_string(&column.kind);
-        let kind = match (value(column).0, column.nullable) {
+        let nullable = column.nullable && !table.key.contains(&column.name);
+        let kind = match (value(column).0, nullable) {
             ("any", _) => String::new(),
             (word, true) => format!("\"type\": [\"{word}\", \"null\"], "),
             (word, false) => format!("\"type\": \"{word}\", "),

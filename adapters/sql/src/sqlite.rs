@@ -9,7 +9,7 @@ use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
 use rusqlite::types::Value as Bound;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params_from_iter};
 
 use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Source, Texts};
@@ -32,7 +32,9 @@ impl Sqlite {
     pub(crate) async fn open(checked: Arc<Checked>) -> Result<Self, Fault> {
         let path = checked.target.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let connection = Connection::open(&path)?;
+            // Never made here: a mistyped name would be an empty database.
+            let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
+            let connection = Connection::open_with_flags(&path, flags)?;
             connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;

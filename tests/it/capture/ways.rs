@@ -377,6 +377,8 @@ pub(super) async fn a_database_is_connected_from_its_catalogue(database: &Databa
     let said = ["connect", "sql", url.as_str(), "--name", "books", "--password", "file:database.secret"];
     assert!(gatehouse(&place, &said).await, "it lists");
     assert!(!place.root().join("systems/books.yaml").exists(), "and writes nothing");
+    assert!(!gatehouse(&place, &["connect", "sql", "sqlite:/tmp/no-such-gatehouse.db"]).await, "nothing is made");
+    assert!(!std::path::Path::new("/tmp/no-such-gatehouse.db").exists());
     let with = |more: &[&'static str]| said.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
     assert!(!gatehouse(&place, &with(&["--tables", "ordres"])).await, "there is none");
     assert!(gatehouse(&place, &with(&["--tables", "o*,log"])).await);
