@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::ask::{Statement, StatementFile};
 use crate::capture::file::{self as capture, Capture, CaptureFile};
+use crate::lines::{Lines, LinesFile};
 use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::expr::Expression;
@@ -107,26 +108,6 @@ pub struct EndpointFile {
     pub limits: LimitsFile,
 }
 
-/// Rows of a second table.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LinesFile {
-    /// Path in the body to the list: `lines`.
-    pub from: Located<String>,
-    /// The table.
-    pub table: Located<String>,
-    /// `insert` (default) or `upsert`.
-    #[serde(default)]
-    pub mode: Option<Located<String>>,
-    /// On `upsert`: the columns of the unique key that finds the row.
-    #[serde(default)]
-    pub key: Vec<Located<String>>,
-    /// An expression for each column, over `line`, `index` (from 1), `body`, `message` and `delivery_id`. Default: each
-    /// field of the line is a column.
-    #[serde(default)]
-    pub columns: IndexMap<String, Located<String>>,
-}
-
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Database {
@@ -165,7 +146,7 @@ pub(crate) struct Write {
     pub(crate) row: Shape,
     /// Where it holds, the row is deleted instead.
     pub(crate) delete_when: Option<Expression>,
-    pub(crate) lines: Option<(Path, Shape)>,
+    pub(crate) lines: Option<Lines>,
 }
 
 /// How a row is made.
@@ -301,9 +282,9 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
     })
 }
 
-struct Checker<'a> {
-    file: &'a SourceFile,
-    problems: &'a mut Problems,
+pub(crate) struct Checker<'a> {
+    pub(crate) file: &'a SourceFile,
+    pub(crate) problems: &'a mut Problems,
 }
 
 impl Checker<'_> {
@@ -385,12 +366,7 @@ impl Checker<'_> {
         let row = self.shape(table, (endpoint.mode.as_ref(), all), &endpoint.key, &endpoint.columns, &names);
         let lines = match &endpoint.lines {
             None => None,
-            Some(lines) => {
-                let names = ["line", "index", "body", "message", "delivery_id"];
-                let shape =
-                    self.shape(&lines.table, (lines.mode.as_ref(), &all[..2]), &lines.key, &lines.columns, &names);
-                Some((self.path(&lines.from)?, shape?))
-            }
+            Some(lines) => Some(self.lines(lines)?),
         };
         let row = row?;
         let delete_when = match &endpoint.delete_when {
@@ -422,11 +398,11 @@ impl Checker<'_> {
         }
     }
 
-    fn path(&mut self, at: &Located<String>) -> Option<Path> {
+    pub(crate) fn path(&mut self, at: &Located<String>) -> Option<Path> {
         Path::parse(at).map_err(|(_, reason)| self.error("bad-path", &at.span, reason)).ok()
     }
 
-    fn shape(
+    pub(crate) fn shape(
         &mut self,
         table: &Located<String>,
         mode: (Option<&Located<String>>, &[&str]),

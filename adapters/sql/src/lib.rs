@@ -8,6 +8,7 @@ mod ask;
 mod capture;
 pub mod connect;
 mod file;
+mod lines;
 mod mysql;
 mod outbound;
 mod postgres;

@@ -72,7 +72,7 @@ async fn look(checked: &Checked, database: &dyn Backend, create: bool) -> Result
     let mut shapes = Vec::new();
     for (_, write) in &checked.writes {
         shapes.push(&write.row);
-        shapes.extend(write.lines.as_ref().map(|(_, shape)| shape));
+        shapes.extend(write.lines.as_ref().map(|lines| &lines.shape));
     }
     for shape in shapes {
         let there = database.columns(&shape.table).await?;

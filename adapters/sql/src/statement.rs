@@ -5,6 +5,30 @@ use gatehouse_core::Value;
 use crate::file::{Database, Mode, Table};
 use crate::work::Row;
 
+/// Types of PostgreSQL whose names a table may well have.
+const TYPES: [&str; 20] = [
+    "box",
+    "bit",
+    "circle",
+    "date",
+    "inet",
+    "interval",
+    "json",
+    "line",
+    "lseg",
+    "money",
+    "name",
+    "numeric",
+    "path",
+    "point",
+    "polygon",
+    "text",
+    "time",
+    "timestamp",
+    "uuid",
+    "xml",
+];
+
 /// An identifier, quoted.
 pub(crate) fn quote(database: Database, word: &str) -> String {
     match database {
@@ -43,7 +67,13 @@ pub(crate) fn write(database: Database, row: &Row) -> String {
         columns.map(|(column, _)| quote(database, column)).collect::<Vec<_>>()
     };
     let (key, rest) = (named(true), named(false));
-    let from = format!("jsonb_populate_record(NULL::{into}, $1::text::jsonb) AS r");
+    // A table may be named as a type that PostgreSQL has itself; then only a query finds the table's.
+    let shape = if row.table.schema.is_none() && TYPES.contains(&row.table.name.as_str()) {
+        format!("(SELECT t FROM {into} AS t LIMIT 0)")
+    } else {
+        format!("NULL::{into}")
+    };
+    let from = format!("jsonb_populate_record({shape}, $1::text::jsonb) AS r");
     match row.mode {
         Mode::Insert | Mode::Upsert => {
             let names: Vec<_> = row.columns.iter().map(|(column, _)| quote(database, column)).collect();

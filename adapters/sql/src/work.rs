@@ -6,6 +6,7 @@ use gatehouse_core::expr::{Expression, Scope};
 use gatehouse_core::fault::{Code, Fault, Violation};
 
 use crate::file::{Mode, Shape, Table, Write, is_identifier};
+use crate::lines::Lines;
 
 /// The most rows of one delivery.
 const MAX_ROWS: usize = 10_000;
@@ -45,7 +46,10 @@ impl Work {
         };
         let mode = if gone { Mode::Delete } else { write.row.mode };
         let mut rows = vec![row(&write.row, mode, call.body, &scope())?];
-        if let Some((path, shape)) = write.lines.as_ref().filter(|_| mode != Mode::Delete) {
+        if let Some(replace) = write.lines.as_ref().and_then(|lines| lines.replace.as_ref()) {
+            rows.push(row(replace, Mode::Delete, call.body, &scope())?);
+        }
+        if let Some(Lines { from: path, shape, .. }) = write.lines.as_ref().filter(|_| mode != Mode::Delete) {
             let list = match path.find(call.body) {
                 None | Some(Value::Null) => &[],
                 Some(Value::List(list)) => list.as_slice(),

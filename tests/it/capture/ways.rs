@@ -526,3 +526,53 @@ pub(super) async fn statements_ask_and_call_procedures(database: &Database) {
         assert!(site.is_none() && told.iter().any(|text| text.contains(word)), "{statement}: {told:?}");
     }
 }
+
+pub(super) async fn a_changed_order_has_its_new_lines_and_no_others(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE head (no VARCHAR(20) PRIMARY KEY, customer VARCHAR(20))").await;
+    session
+        .run("CREATE TABLE line (no VARCHAR(20) NOT NULL, pos INT NOT NULL, sku VARCHAR(20), PRIMARY KEY (no, pos))")
+        .await;
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: head, by: outbox, sent: delete }", "", &peer);
+    let lines = |replace: &str| {
+        format!(
+            "    lines:\n      from: lines\n      table: line\n      replace: [{replace}]\n      columns: {{ \"no\": body.orderNo, pos: index, sku: line }}\n"
+        )
+    };
+    let endpoint = |replace: &str| {
+        let row = "  orders:\n    table: head\n    mode: upsert\n    key: [\"no\"]\n    delete_when: body.gone ?? false\n    columns: { \"no\": body.orderNo, customer: body.customer }\n";
+        database.writes("books", &format!("{row}{}", lines(replace)))
+    };
+    for (replace, word) in [("number", "`number` is not among `columns`"), ("pos", "index")] {
+        place.write("systems/books.yaml", &endpoint(replace));
+        let (site, problems) = place.check();
+        let told: Vec<_> = problems.sorted().iter().map(|problem| problem.render(false)).collect();
+        assert!(site.is_none() && told.iter().any(|text| text.contains(word)), "{replace}: {told:?}");
+    }
+    place.write("systems/books.yaml", &endpoint("\"no\""));
+    place.write("systems/shop.yaml", &crate::harness::SHOP.replace(", id: body orderNo", ""));
+    place.write(
+        "orders.yaml",
+        "version: 1\nroutes:\n  - { route: orders, from: shop/orders, type: row, to: [{ target: books/orders, order_by: orderNo }] }\n",
+    );
+    let running = place.start().await;
+    let mut told = Vec::new();
+    for (body, wanted) in [
+        (r#"{"orderNo":"A","customer":"x","lines":["a","b","c"]}"#, "1 a,2 b,3 c"),
+        (r#"{"orderNo":"A","customer":"x","lines":["c"]}"#, "1 c"),
+        (r#"{"orderNo":"A","customer":"x","lines":[]}"#, ""),
+        (r#"{"orderNo":"A","customer":"x","lines":["d","e"]}"#, "1 d,2 e"),
+        (r#"{"orderNo":"A","gone":true}"#, ""),
+    ] {
+        assert_eq!(running.post("/hooks/orders", body).await.status, 202);
+        running.drained().await;
+        let rows = session.rows("SELECT pos, sku FROM line WHERE no = 'A' ORDER BY pos").await;
+        let rows: Vec<_> =
+            rows.iter().map(|row| format!("{} {}", row[0].as_deref().unwrap(), row[1].as_deref().unwrap())).collect();
+        told.push((rows.join(","), wanted.to_owned()));
+    }
+    assert!(told.iter().all(|(got, wanted)| got == wanted), "{told:?} {:?}", running.letters(State::Open).await);
+    assert_eq!(session.count("head").await, 0, "the last one deleted it");
+    running.gateway.stop().await;
+}
