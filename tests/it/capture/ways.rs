@@ -576,3 +576,29 @@ pub(super) async fn a_changed_order_has_its_new_lines_and_no_others(database: &D
     assert_eq!(session.count("head").await, 0, "the last one deleted it");
     running.gateway.stop().await;
 }
+
+/// A source with two thousand tables, all of them read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_tables_are_read() {
+    for kind in ["sqlite", "postgres"] {
+        let Some(database) = Database::new(kind).await else { continue };
+        let mut session = database.session().await;
+        for some in 0..20 {
+            let tables: Vec<_> = (some * 100..(some + 1) * 100)
+                .map(|n| format!("CREATE TABLE t_{n} (id INT PRIMARY KEY, v INT); INSERT INTO t_{n} VALUES ({n}, 1);"))
+                .collect();
+            session.run(&format!("BEGIN; {} COMMIT", tables.join(" "))).await;
+        }
+        let peer = Peer::start().await;
+        let capture = "{ tables: ['t_*'], by: watermark, watermark: v, overlap: 100ms, every: 200ms }";
+        let place = site(&database, capture, "  - { to: id, from: id }\n", &peer);
+        let running = place.start().await;
+        let ids =
+            || bodies(&peer).iter().filter_map(|body| body["id"].as_i64()).collect::<std::collections::BTreeSet<_>>();
+        until("every table", async || ids().len() == 2000).await;
+        session.run("UPDATE t_1234 SET v = 2").await;
+        until("the change", async || peer.took().len() > 2000).await;
+        running.gateway.stop().await;
+        database.end().await;
+    }
+}

@@ -145,7 +145,10 @@ impl Pass<'_> {
             marks.open = self.reader.source.open_transactions().await?;
             marks.asked = Some(Instant::now());
         }
-        let late = marks.earlier.front().is_some_and(|first| first.at.elapsed() > self.overlap * 2);
+        let late = marks.earlier.front().is_some_and(|first| {
+            let open = matches!((&first.open, &marks.open), (Some(then), Some(now)) if !then.is_disjoint(now));
+            open && first.at.elapsed() > self.overlap * 2
+        });
         let note = late.then(|| {
             format!(
                 "the first reading of `{}` waits until the transactions that were open at its start have ended",
