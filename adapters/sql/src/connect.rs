@@ -10,7 +10,7 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::secret::Secrets;
 
 use crate::capture::source::{self, Column, Described, Source};
-use crate::file::{Checked, Table};
+use crate::file::{Checked, Database, Table};
 
 /// Columns that are taken for a watermark where nothing else is said, in this order.
 const WATERMARKS: [&str; 14] = [
@@ -106,7 +106,8 @@ impl Wanted {
         let mut tables = Vec::new();
         for table in self.chosen(&checked, source.as_ref()).await? {
             let described = source::describe(source.as_ref(), checked.database, &table).await?;
-            tables.push(described.ok_or_else(|| not_there(&table.to_string()))?);
+            // One that went between the list and this look is not there any more: no mistake of anybody's.
+            tables.extend(described);
         }
         Ok(Some(Catalogue { tables }))
     }
@@ -116,7 +117,9 @@ impl Wanted {
         let all: Vec<Table> =
             source::tables(source, checked.database).await?.into_iter().filter(|table| !own(table)).collect();
         if self.tables.is_empty() {
-            return Ok(all);
+            // In MySQL a schema is another database.
+            let own = |table: &Table| checked.database != Database::MySql || table.schema.is_none();
+            return Ok(all.into_iter().filter(own).collect());
         }
         let mut chosen: Vec<Table> = Vec::new();
         for wanted in &self.tables {

@@ -126,9 +126,15 @@ pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Sour
         if tables.iter().any(|open| open.described.table == table) {
             continue;
         }
-        let described = source::describe(source, checked.database, &table).await?;
-        let described = described
-            .ok_or_else(|| misconfigured(format!("there is no table `{table}`, or this user may not see it")))?;
+        let by_name = capture.tables.iter().any(|pattern| pattern.exact() == Some(&table));
+        let described = match source::describe(source, checked.database, &table).await? {
+            Some(described) => described,
+            None if by_name => {
+                return Err(misconfigured(format!("there is no table `{table}`, or this user may not see it")));
+            }
+            // It went between the list and this look.
+            None => continue,
+        };
         let column = |name: &String| -> Result<Column, Fault> {
             described.column(name).cloned().ok_or_else(|| {
                 let close = closest(name, described.columns.iter().map(|column| column.name.as_str()));
