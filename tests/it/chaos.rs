@@ -227,15 +227,7 @@ async fn call(run: Arc<Run>, next: Arc<AtomicUsize>, messages: usize, seed: Stri
 async fn keep_alive(run: Arc<Run>, stop: Arc<AtomicBool>, mut random: StdRng) {
     let mut round = 0;
     while !stop.load(Ordering::SeqCst) {
-        let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["chaos::gateway_that_is_killed", "--exact", "--nocapture", "--test-threads=1"])
-            .env("GATEHOUSE_CHAOS_SITE", run.site.path())
-            .env("RUST_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log(run.site.path()))
-            .kill_on_drop(true);
+        let mut command = gateway(run.site.path());
         if run.faults.load(Ordering::SeqCst) {
             let (point, share) = POINTS[round % POINTS.len()];
             command.env("FAILPOINTS", format!("{point}={share}return"));
@@ -261,6 +253,20 @@ async fn keep_alive(run: Arc<Run>, stop: Arc<AtomicBool>, mut random: StdRng) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A gateway on this site as a process of its own, to be killed.
+pub(crate) fn gateway(site: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["chaos::gateway_that_is_killed", "--exact", "--nocapture", "--test-threads=1"])
+        .env("GATEHOUSE_CHAOS_SITE", site)
+        .env("RUST_LOG", "error")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log(site))
+        .kill_on_drop(true);
+    command
 }
 
 /// Where the gateway's own words go: shown when a run fails.

@@ -3,7 +3,6 @@
 //!
 //! The seed is printed first; `GATEHOUSE_CAPTURE_SEED` repeats a run, `GATEHOUSE_CAPTURE_STEPS` makes it longer.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -208,21 +207,7 @@ async fn keep_alive(
 ) {
     let mut round = 0;
     while !stop.load(Ordering::SeqCst) {
-        let mut command = tokio::process::Command::new(std::env::current_exe().expect("this test"));
-        command
-            .args(["chaos::gateway_that_is_killed", "--exact", "--nocapture", "--test-threads=1"])
-            .env("GATEHOUSE_CHAOS_SITE", &root)
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(
-                std::fs::File::options()
-                    .create(true)
-                    .append(true)
-                    .open(root.join("data/gateway.log"))
-                    .map_or_else(|_| Stdio::null(), Stdio::from),
-            )
-            .kill_on_drop(true);
+        let mut command = crate::chaos::gateway(&root);
         if faults.load(Ordering::SeqCst) && round % 2 == 0 {
             command.env("FAILPOINTS", POINTS[round / 2 % POINTS.len()]);
         }
