@@ -65,11 +65,7 @@ pub(super) async fn run(verb: Verb, args: &SiteArgs) -> anyhow::Result<ExitCode>
     };
     let (statements, yes, status) = match opened.await {
         Ok(opened) => opened,
-        Err(fault) => {
-            let private = fault.private.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-            out::note(format!("error: {}{private}", fault.public));
-            return Ok(ExitCode::from(out::FAILED));
-        }
+        Err(fault) => return Ok(out::refused(&fault)),
     };
     if args.json {
         out::json(&serde_json::json!({

@@ -51,11 +51,7 @@ pub(super) async fn run(args: SqlArgs, site: &SiteArgs) -> anyhow::Result<ExitCo
     let catalogue = match read {
         Ok(Some(catalogue)) => catalogue,
         Ok(None) => return Ok(ExitCode::from(out::WRONG)),
-        Err(fault) => {
-            let private = fault.private.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-            out::note(format!("error: {}{private}", fault.public));
-            return Ok(ExitCode::from(out::FAILED));
-        }
+        Err(fault) => return Ok(out::refused(&fault)),
     };
     if args.tables.is_empty() {
         list(&catalogue, site.json);

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use gatehouse_core::diagnostics::{Problems, Severity};
+use gatehouse_core::fault::Fault;
 
 /// It did not work.
 pub(crate) const FAILED: u8 = 1;
@@ -32,6 +33,13 @@ pub(crate) fn json(value: &impl serde::Serialize) {
 /// Tells why a command did not work.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     note(format!("error: {error:#}"));
+    ExitCode::from(FAILED)
+}
+
+/// Tells what a system said to a command that reached it.
+pub(crate) fn refused(fault: &Fault) -> ExitCode {
+    let private = fault.private.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    note(format!("error: {}{private}", fault.public));
     ExitCode::from(FAILED)
 }
 
