@@ -15,6 +15,8 @@ mod database;
 mod ways;
 #[path = "capture/workload.rs"]
 mod workload;
+#[path = "capture/writes.rs"]
+mod writes;
 
 use database::Database;
 
@@ -28,13 +30,16 @@ macro_rules! on_all {
 }
 
 use ways::{
-    a_changed_order_has_its_new_lines_and_no_others, a_database_is_connected_from_its_catalogue,
-    a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on, a_table_is_copied_with_its_deletes,
+    a_database_is_connected_from_its_catalogue, a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on,
     a_watermark_sees_what_is_committed_late, an_outbox_is_emptied_in_its_order, every_type_arrives_as_it_is,
-    rows_of_an_outbox_are_marked, statements_ask_and_call_procedures, tables_and_columns_that_come_later_are_taken_up,
+    rows_of_an_outbox_are_marked, tables_and_columns_that_come_later_are_taken_up,
     triggers_tell_every_change_and_its_before, what_is_not_there_is_told,
 };
 use workload::{a_watermark_follows_a_random_workload, triggers_follow_a_random_workload};
+use writes::{
+    a_changed_order_has_its_new_lines_and_no_others, a_table_is_copied_with_its_deletes,
+    statements_ask_and_call_procedures,
+};
 
 on_all!(
     every_type_arrives_as_it_is,

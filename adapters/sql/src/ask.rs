@@ -29,7 +29,7 @@ pub struct StatementFile {
     /// A query asked afterwards in the same session, whose rows are the reply: `SELECT @code AS code` after MySQL's out-parameters.
     #[serde(default)]
     pub result: Option<Located<String>>,
-    /// It changes nothing: no transaction, no inbox, asked again as often as wanted. Default false.
+    /// It changes nothing: no row in the inbox, asked again as often as wanted. Default false.
     #[serde(default)]
     pub reads: Option<bool>,
     /// An expression over `reply.rows` (a list of objects) and `reply.affected`; false means refused, and all is rolled back.

@@ -268,8 +268,8 @@ fn value(column: &Column) -> (&'static str, Option<&'static str>) {
 fn schema(table: &Described, kind: &str) -> String {
     let mut lines = Vec::new();
     for column in &table.columns {
-        let name = serde_json_string(&column.name);
-        let about = serde_json_string(&column.kind);
+        let name = json_text(&column.name);
+        let about = json_text(&column.kind);
         let nullable = column.nullable && !table.key.contains(&column.name);
         let kind = match (value(column).0, nullable) {
             ("any", _) => String::new(),
@@ -278,10 +278,10 @@ fn schema(table: &Described, kind: &str) -> String {
         };
         lines.push(format!("    {name}: {{ {kind}\"description\": {about} }}"));
     }
-    let required: Vec<_> = table.key.iter().map(|column| serde_json_string(column)).collect();
+    let required: Vec<_> = table.key.iter().map(|column| json_text(column)).collect();
     format!(
         "{{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": {},\n  \"type\": \"object\",\n  \"properties\": {{\n{}\n  }},\n  \"required\": [{}]\n}}\n",
-        serde_json_string(kind),
+        json_text(kind),
         lines.join(",\n"),
         required.join(", ")
     )
@@ -316,10 +316,10 @@ fn quoted(word: &str) -> String {
             word.to_ascii_lowercase().as_str(),
             "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
         );
-    if plain { word.to_owned() } else { serde_json_string(word) }
+    if plain { word.to_owned() } else { json_text(word) }
 }
 
-fn serde_json_string(word: &str) -> String {
+fn json_text(word: &str) -> String {
     gatehouse_core::Value::from(word).to_string()
 }
 

@@ -47,6 +47,9 @@ pub trait Cursor: Send + Sync {
     /// What was saved last; `None` where the source was never read.
     fn value(&self) -> Option<&str>;
 
+    /// Whether this gateway is still the one that reads; asked before each look, also where nothing is to be saved.
+    fn is_held(&self) -> bool;
+
     /// Saves how far it has been read: only what is durably on the bus may be counted.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Behind, Cursor, Inbound, Intake, Stop};
 use gatehouse_core::diagnostics::closest;
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::{Code, Fault, Verdict};
 use tokio::time::Instant;
 
 use crate::file::{Checked, Table};
@@ -37,6 +37,9 @@ pub(crate) use install::CHANGES;
 /// After how long the catalogue is looked at for tables and columns that came, went or changed, at the latest after so many
 /// looks for rows.
 const LOOK_AGAIN: (Duration, u32) = (Duration::from_secs(60), 30);
+
+/// How often changes that wait are counted while there are many: the count goes through all of them.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
 
 /// Reads for one endpoint.
 pub(crate) struct Reader {
@@ -58,6 +61,13 @@ pub(crate) struct Open {
     pub(crate) key: Vec<Column>,
     /// The columns by which rows keep their order; none: every row after the one before.
     pub(crate) order_by: Vec<String>,
+}
+
+/// A whole piece of a table cannot be read: going on would pass over what stands behind it.
+fn unreadable(open: &Open) -> Fault {
+    let text =
+        format!("none of the next rows of `{}` can be read; they are dead letters: mend them there", open.name());
+    Fault::new(Code::Misconfigured, text)
 }
 
 impl Open {
@@ -96,11 +106,29 @@ pub(crate) async fn open(checked: &Arc<Checked>, endpoint: &str, source: Arc<dyn
     let capture = capture
         .ok_or_else(|| Fault::new(Code::Misconfigured, format!("`{}/{endpoint}` reads nothing", checked.name)))?;
     let tables = look(checked, &capture, source.as_ref()).await?;
+    for open in &tables {
+        filled(checked, open, source.as_ref()).await?;
+    }
     let reader = Reader { checked: checked.clone(), endpoint: endpoint.to_owned(), capture, source, tables };
     if let How::Trigger = reader.capture.how {
         install::must_be_there(&reader).await?;
     }
     Ok(reader)
+}
+
+/// Refuses a key that is empty in some row: such rows would be passed over.
+async fn filled(checked: &Checked, open: &Open, source: &dyn Source) -> Result<(), Fault> {
+    for column in open.key.iter().filter(|column| column.nullable) {
+        if !source.ask(&sql::empty(checked.database, &open.described, column), &[]).await?.is_empty() {
+            let text = format!(
+                "`{}` has rows whose `{}` is empty, so it does not tell them apart: say other columns with `key`",
+                open.name(),
+                column.name
+            );
+            return Err(Fault::new(Code::Misconfigured, text));
+        }
+    }
+    Ok(())
 }
 
 /// The tables that a capture names, as the catalogue describes them now.
@@ -207,6 +235,8 @@ struct Place {
     cursor: Box<dyn Cursor>,
     position: Position,
     marks: HashMap<String, watermark::Marks>,
+    /// When changes that wait were counted.
+    counted: Option<Instant>,
     /// It stands elsewhere than is saved.
     moved: bool,
 }
@@ -234,7 +264,7 @@ impl Reader {
         let endpoint = self.full_name();
         let cursor = intake.cursor(&endpoint).await?;
         let position = Position::read(cursor.value())?;
-        let mut place = Place { cursor, position, marks: HashMap::new(), moved: false };
+        let mut place = Place { cursor, position, marks: HashMap::new(), counted: None, moved: false };
         if place.position.run.is_empty() {
             place.position.run = new_run();
             place.save().await?;
@@ -270,12 +300,25 @@ impl Reader {
 
     /// Once round everything that is read; tells whether there may be more at once.
     async fn round(&self, intake: &dyn Intake, place: &mut Place, behind: &mut Behind) -> Result<bool, Fault> {
+        if !place.cursor.is_held() {
+            return Err(Fault::new(Code::Conflict, "another gateway reads this now").verdict(Verdict::Retry));
+        }
         let mut busy = false;
         let mut installed = Vec::new();
         if let How::Trigger = self.capture.how {
-            let drained = trigger::drain(self, intake, behind).await?;
+            let count = place.counted.is_none_or(|counted| counted.elapsed() >= COUNT_AGAIN);
+            if count {
+                place.counted = Some(Instant::now());
+            }
+            let drained = trigger::drain(self, intake, behind, count).await?;
             busy |= drained.busy;
             installed = drained.installed;
+            for (_, table) in &installed {
+                // Of a table that is not read at this moment: when it is, it is read from its beginning.
+                if !self.tables.iter().any(|open| open.name() == *table) {
+                    place.moved |= place.position.tables.remove(table).is_some();
+                }
+            }
         }
         for open in &self.tables {
             let fresh = || TablePosition {

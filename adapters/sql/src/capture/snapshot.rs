@@ -43,6 +43,7 @@ pub(super) async fn step(
     hand::over(intake, &endpoint, &changes).await?;
     *place = match last {
         Some(key) if full => Snapshot::After(key),
+        None if full => return Err(super::unreadable(open)),
         _ => Snapshot::Done,
     };
     Ok(())

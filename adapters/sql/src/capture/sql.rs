@@ -205,6 +205,12 @@ impl Page<'_> {
     }
 }
 
+/// Asks for one row in which a column is empty.
+pub(crate) fn empty(database: Database, table: &Described, column: &Column) -> String {
+    let (from, name) = (named(database, &table.table), quote(database, &column.name));
+    format!("SELECT '1' FROM {from} WHERE {name} IS NULL LIMIT 1")
+}
+
 /// The largest value of a column, as a JSON document with that one field.
 pub(crate) fn newest(database: Database, table: &Described, column: &Column) -> String {
     let (from, name) = (named(database, &table.table), quote(database, &column.name));

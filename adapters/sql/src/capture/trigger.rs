@@ -35,8 +35,13 @@ pub(super) struct Drained {
     pub(super) installed: Vec<(u64, String)>,
 }
 
-/// Hands over the next changes and deletes them.
-pub(super) async fn drain(reader: &Reader, intake: &dyn Intake, behind: &mut Behind) -> Result<Drained, Fault> {
+/// Hands over the next changes and deletes them; counts those that wait where `count` says so.
+pub(super) async fn drain(
+    reader: &Reader,
+    intake: &dyn Intake,
+    behind: &mut Behind,
+    count: bool,
+) -> Result<Drained, Fault> {
     let database = reader.checked.database;
     let limit = reader.capture.batch;
     let sql = install::select(database, limit);
@@ -44,7 +49,11 @@ pub(super) async fn drain(reader: &Reader, intake: &dyn Intake, behind: &mut Beh
     let full = rows.len() >= limit as usize;
     let written: Vec<Written> = rows.into_iter().filter_map(read).collect();
     behind.age = Some(written.first().map_or(Duration::ZERO, |first| first.age));
-    behind.waiting = Some(if full { waiting(reader).await? } else { written.len() as u64 });
+    behind.waiting = match (full, count) {
+        (false, _) => Some(written.len() as u64),
+        (true, true) => Some(waiting(reader).await?),
+        (true, false) => None,
+    };
     let endpoint = reader.full_name();
     let mut changes = Vec::with_capacity(written.len());
     let is_mark = |row: &&Written| row.op == install::INSTALLED;

@@ -119,6 +119,7 @@ impl Pass<'_> {
             hand::over(self.intake, &self.reader.full_name(), &changes).await?;
             match last {
                 Some(last) if full => after = last,
+                None if full => return Err(super::unreadable(self.open)),
                 _ => break,
             }
         }

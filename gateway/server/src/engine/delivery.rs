@@ -29,7 +29,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const MAX_HELD: Duration = Duration::from_secs(600);
 
 /// What was on the bus is ours and was capped when it came in; this only guards against a foreign parcel.
-const BUS_LIMITS: BodyLimits =
+pub(super) const BUS_LIMITS: BodyLimits =
     BodyLimits { bytes: 64 << 20, depth: 128, keys: 100_000, nodes: 10_000_000, text: 64 << 20 };
 
 /// Carries deliveries to one target.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gatehouse_core::adapter::{Arrival, Cursor, Intake};
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
-use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::message::delivery_id;
 use gatehouse_core::{Value, json};
 use gatehouse_store::{Attempt, Held, Letter, NewLetter, Store, StoreError};
 use tokio::task::JoinHandle;
 
+use super::delivery::BUS_LIMITS;
 use super::{crash, letters};
 
 /// Header of a letter: it is an arrival, and these are the words beside its body (`meta`), as JSON.
@@ -106,9 +106,8 @@ fn letter(arrival: &Arrival, endpoint: &str, instance: &str, fault: &Fault) -> N
 
 /// Sends the arrival of a letter in once more, with the id that it had.
 pub(super) async fn again(intake: &dyn Intake, letter: &Letter, meta: &str) -> Result<(), String> {
-    let limits = BodyLimits { bytes: 64 << 20, text: 64 << 20, ..BodyLimits::default() };
-    let body = json::decode(&letter.body, &limits).map_err(|error| error.to_string())?;
-    let meta = json::decode(meta.as_bytes(), &limits).map_err(|error| error.to_string())?;
+    let body = json::decode(&letter.body, &BUS_LIMITS).map_err(|error| error.to_string())?;
+    let meta = json::decode(meta.as_bytes(), &BUS_LIMITS).map_err(|error| error.to_string())?;
     let arrival = Arrival {
         body,
         id: Some(letter.summary.message_id.clone()),
@@ -174,8 +173,12 @@ impl Cursor for Place {
         self.held.value.as_deref()
     }
 
+    fn is_held(&self) -> bool {
+        !self.lost.load(Ordering::Acquire)
+    }
+
     async fn save(&mut self, value: &str) -> Result<(), Fault> {
-        if self.lost.load(Ordering::Acquire) {
+        if !self.is_held() {
             return Err(Fault::new(Code::Conflict, format!("another gateway reads `{}` now", self.name)));
         }
         self.store.save_cursor(&self.name, self.held.epoch, Some(value), LEASE).await.map_err(letters::fault)?;
