@@ -278,7 +278,9 @@ fn message_id(listener: &Listener, envelope: &Envelope, body: &Value) -> Result<
 fn meta(envelope: &Envelope, action: Option<&str>) -> Value {
     let mut headers = Map::new();
     for block in &envelope.headers {
-        headers.entry(block.name.local.to_string()).or_insert_with(|| block.to_value());
+        if !headers.contains_key(&block.name.local) {
+            headers.insert(&*block.name.local, block.to_value());
+        }
     }
     let mut meta = Map::new();
     meta.insert("action".to_owned(), action.map_or(Value::Null, Value::from));

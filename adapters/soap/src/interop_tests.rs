@@ -194,5 +194,5 @@ fn the_cases_of_the_w3c_end_as_they_should() {
         }
     }
     let known: Vec<_> = DIFFERENT.iter().map(|(name, _)| *name).collect();
-    assert_eq!(different.keys().map(String::as_str).collect::<Vec<_>>(), known);
+    assert_eq!(different.keys().map(|key| key.as_str()).collect::<Vec<_>>(), known);
 }

@@ -82,12 +82,12 @@ fn row(shape: &Shape, mode: Mode, fields: &Value, scope: &Scope<'_>) -> Result<R
         Ok((column.clone(), value))
     };
     // To delete a row takes its key; what else there would be may not even be said.
-    let wanted = |name: &String| mode != Mode::Delete || shape.key.contains(name);
+    let wanted = |name: &str| mode != Mode::Delete || shape.key.iter().any(|key| key == name);
     let columns: Vec<(String, Value)> = if shape.columns.is_empty() {
         let fields = fields
             .as_map()
             .ok_or_else(|| bad("*", format!("it is {}, not an object with a field for each column", fields.kind())))?;
-        fields.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+        fields.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.to_string(), value.clone())).collect()
     } else {
         shape.columns.iter().filter(|(name, _)| wanted(name)).map(computed).collect::<Result<_, Fault>>()?
     };

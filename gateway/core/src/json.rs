@@ -3,11 +3,12 @@
 //! Why a codec of our own: `docs/decisions/0002-own-json-codec.md`. It reads one whole document from memory; bodies are
 //! capped before they come here. It is on the way of every message, so it makes one pass and no copy but the result.
 
-use indexmap::map::Entry;
+use std::borrow::Cow;
 
 use crate::limits::BodyLimits;
+use crate::map::{Map, Name};
 use crate::number::Number;
-use crate::value::{Map, Value};
+use crate::value::Value;
 
 /// Why bytes are not a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,14 +81,14 @@ struct Decoder<'a> {
     nodes: usize,
 }
 
-impl Decoder<'_> {
+impl<'a> Decoder<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
         self.nodes += 1;
         if self.nodes > self.limits.nodes {
             return Err(self.over(self.at, format!("more than {} values", self.limits.nodes)));
         }
         match self.peek() {
-            Some(b'"') => self.string().map(Value::Text),
+            Some(b'"') => self.string().map(|text| Value::Text(text.into_owned())),
             Some(b'{') => self.map(self.deeper(depth)?),
             Some(b'[') => self.list(self.deeper(depth)?),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -122,20 +123,18 @@ impl Decoder<'_> {
             if map.len() >= self.limits.keys {
                 return Err(self.over(key_at, format!("more than {} keys in one object", self.limits.keys)));
             }
-            let key = self.string()?;
+            let key = Name::from(self.string()?);
+            if map.contains_key(&key) {
+                return Err(self.bad(key_at, format!("the key {} comes twice in one object", quoted(&key))));
+            }
             self.skip_space();
             if self.peek() != Some(b':') {
                 return Err(self.expected(&format!("`:` after the key {}", quoted(&key))));
             }
             self.at += 1;
             self.skip_space();
-            // One hash a key: the place is found before the value is read.
-            match map.entry(key) {
-                Entry::Vacant(place) => place.insert(self.value(depth)?),
-                Entry::Occupied(place) => {
-                    return Err(self.bad(key_at, format!("the key {} comes twice in one object", quoted(place.key()))));
-                }
-            };
+            let value = self.value(depth)?;
+            map.push(key, value);
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -223,7 +222,7 @@ impl Decoder<'_> {
     }
 
     /// A string, from its opening quote. The common one has no escape and is copied once.
-    fn string(&mut self) -> Result<String, DecodeError> {
+    fn string(&mut self) -> Result<Cow<'a, str>, DecodeError> {
         let open = self.at;
         self.at += 1;
         let mut run = self.at;
@@ -232,7 +231,8 @@ impl Decoder<'_> {
             while self.bytes.get(self.at).is_some_and(|byte| PLAIN[usize::from(*byte)]) {
                 self.at += 1;
             }
-            let piece = &self.text[run..self.at];
+            let text: &'a str = self.text;
+            let piece = &text[run..self.at];
             if built.len() + piece.len() > self.limits.text {
                 return Err(self.over(open, format!("a text of more than {} bytes", self.limits.text)));
             }
@@ -240,10 +240,10 @@ impl Decoder<'_> {
                 Some(b'"') => {
                     self.at += 1;
                     if built.is_empty() {
-                        return Ok(piece.to_owned());
+                        return Ok(Cow::Borrowed(piece));
                     }
                     built.push_str(piece);
-                    return Ok(built);
+                    return Ok(Cow::Owned(built));
                 }
                 Some(b'\\') => {
                     built.push_str(piece);

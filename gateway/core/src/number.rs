@@ -2,8 +2,10 @@
 //!
 //! Arithmetic is not done here; [`Number::to_decimal`] hands it to a decimal library.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use compact_str::CompactString;
 use rust_decimal::Decimal;
 
 /// A number as JSON writes it (RFC 8259 §6), digit for digit.
@@ -14,7 +16,7 @@ pub struct Number(Repr);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Repr {
     Int(i64),
-    Text(Box<str>),
+    Text(CompactString),
 }
 
 impl Number {
@@ -36,6 +38,42 @@ impl Number {
             return Self(Repr::Int(int));
         }
         Self(Repr::Text(literal.into()))
+    }
+
+    /// Its digits, as they were written.
+    #[must_use]
+    pub fn literal(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Repr::Int(int) => Cow::Owned(int.to_string()),
+            Repr::Text(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// The number where it was written as an integer that an `i64` holds; `5.0` and `5e0` were not.
+    pub(crate) fn as_int(&self) -> Option<i64> {
+        match &self.0 {
+            Repr::Int(int) => Some(*int),
+            Repr::Text(_) => None,
+        }
+    }
+
+    /// Whether it has nothing behind the decimal point, told by its digits: `5.0`, `1e400` and `120e-1` have nothing.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Repr::Text(text) = &self.0 else { return true };
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let whole = whole.trim_start_matches('-');
+        // Where the last digit that counts stands: so many places behind the point, or before it (negative).
+        let behind = match fraction.rfind(|digit| digit != '0') {
+            Some(at) => at as i128 + 1,
+            None => match whole.rfind(|digit| digit != '0') {
+                Some(at) => at as i128 + 1 - whole.len() as i128,
+                None => return true,
+            },
+        };
+        // An exponent that no i128 holds is beyond any number of digits that fits in memory: its sign tells.
+        let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i128::MIN } else { i128::MAX });
+        behind <= exponent
     }
 
     /// The number as an `i64`, if it is a whole number of that size (`5`, `5.0` and `5e0` are).
@@ -137,5 +175,33 @@ mod tests {
         assert_eq!(Number::parse("5.0").and_then(|n| n.to_i64()), Some(5));
         assert_eq!(Number::parse("-9223372036854775808"), Some(i64::MIN.into()));
         assert_eq!(Number::parse("5.1").and_then(|n| n.to_i64()), None);
+    }
+
+    #[test]
+    fn whole_numbers_are_told_by_their_digits() {
+        for whole in [
+            "0",
+            "-0.00",
+            "5",
+            "5.0",
+            "1.50e1",
+            "1.50e2",
+            "120e-1",
+            "1e400",
+            "12345678901234567890",
+            "0e-99999999999999999999",
+        ] {
+            assert!(Number::parse(whole).expect(whole).is_whole(), "{whole}");
+        }
+        for broken in [
+            "5.1",
+            "1.55e1",
+            "125e-1",
+            "1e-400",
+            "12345678901234567.89",
+            "1e-99999999999999999999999999999999999999999",
+        ] {
+            assert!(!Number::parse(broken).expect(broken).is_whole(), "{broken}");
+        }
     }
 }

@@ -12,6 +12,10 @@ use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::fault::Violation;
 use crate::value::Value;
 
+mod judged;
+
+use judged::Canonical;
+
 /// The most violations that are told.
 const MAX_VIOLATIONS: usize = 50;
 
@@ -25,7 +29,7 @@ pub struct Type {
     data_schema: Option<String>,
     root_names: Option<Vec<String>>,
     sensitive: Vec<Vec<String>>,
-    validator: Arc<Validator>,
+    validator: Arc<Validator<Canonical>>,
 }
 
 impl fmt::Debug for Type {
@@ -45,7 +49,7 @@ impl Type {
                 return None;
             }
         };
-        let compiled = jsonschema::options()
+        let compiled = jsonschema::options_for::<Canonical>()
             .with_draft(jsonschema::Draft::Draft202012)
             .should_validate_formats(true)
             .build(&schema);
@@ -98,8 +102,7 @@ impl Type {
     /// # Errors
     /// Everything that is wrong, each with its JSON Pointer; at most 50.
     pub fn validate(&self, body: &Value) -> Result<(), Vec<Violation>> {
-        let body = to_json(body);
-        if self.validator.is_valid(&body) {
+        if self.validator.is_valid(body) {
             return Ok(());
         }
         let told = |error: jsonschema::ValidationError<'_>| {
@@ -107,7 +110,7 @@ impl Type {
             let text = if self.is_sensitive(&pointer) { error.masked().to_string() } else { error.to_string() };
             Violation { pointer, message: shorten(&text) }
         };
-        Err(self.validator.iter_errors(&body).take(MAX_VIOLATIONS).map(told).collect())
+        Err(self.validator.iter_errors(body).take(MAX_VIOLATIONS).map(told).collect())
     }
 
     fn is_sensitive(&self, pointer: &str) -> bool {
@@ -138,24 +141,6 @@ fn find_sensitive(schema: &serde_json::Value, at: &mut Vec<String>, found: &mut 
         at.push("*".to_owned());
         find_sensitive(&schema["items"], at, found, depth + 1);
         at.pop();
-    }
-}
-
-/// By hand, because serde's way loses what `arbitrary_precision` keeps.
-fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(flag) => serde_json::Value::Bool(*flag),
-        Value::Number(number) => match number.to_i64().filter(|int| int.to_string() == number.to_string()) {
-            Some(int) => serde_json::Value::Number(int.into()),
-            // A number is always a JSON literal; were it not, null would be refused by any type.
-            None => number.to_string().parse().map_or(serde_json::Value::Null, serde_json::Value::Number),
-        },
-        Value::Text(text) => serde_json::Value::String(text.clone()),
-        Value::List(list) => serde_json::Value::Array(list.iter().map(to_json).collect()),
-        Value::Map(map) => {
-            serde_json::Value::Object(map.iter().map(|(name, value)| (name.clone(), to_json(value))).collect())
-        }
     }
 }
 

@@ -4,12 +4,9 @@
 
 use std::fmt;
 
-use indexmap::IndexMap;
-
 use crate::number::Number;
 
-/// A map that keeps the order in which its keys came.
-pub type Map = IndexMap<String, Value>;
+pub use crate::map::{Map, Name};
 
 /// A piece of data of any shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,7 +157,7 @@ impl<T: Into<Value>> From<Vec<T>> for Value {
     }
 }
 
-impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Value {
+impl<K: Into<Name>, V: Into<Value>> FromIterator<(K, V)> for Value {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         Self::Map(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }

@@ -3,7 +3,6 @@
 use gatehouse_core::fault::Violation;
 use gatehouse_core::xml::{Element, QName, SOAP_ENC, SOAP12_ENC, XML, XSI};
 use gatehouse_core::{Map, Value};
-use indexmap::map::Entry;
 
 use super::{Findings, TEXT_KEY, TYPE_KEY, encoded, simple};
 use crate::envelope::Version;
@@ -173,7 +172,7 @@ impl Reading<'_> {
                 None => self.anything(child),
             };
             self.findings.path.pop();
-            add(map, key, value);
+            map.append(key, value);
             return;
         };
         let before = map.get(&key).and_then(Value::as_list).map_or(0, <[Value]>::len);
@@ -188,22 +187,12 @@ impl Reading<'_> {
             self.findings.path.pop();
         }
         self.findings.path.pop();
-        match (field.list, map.entry(key)) {
-            (true, Entry::Vacant(free)) => {
-                free.insert(Value::List(vec![value]));
-            }
-            (true, Entry::Occupied(mut known)) => {
-                if let Value::List(list) = known.get_mut() {
-                    list.push(value);
-                }
-            }
-            (false, Entry::Vacant(free)) => {
-                free.insert(value);
-            }
-            (false, Entry::Occupied(known)) => {
-                let key = known.key().clone();
-                add(map, key, value);
-            }
+        match map.get_mut(&key) {
+            // A field that may come more than once is a list from the first on.
+            None if field.list => drop(map.insert(key, Value::List(vec![value]))),
+            Some(Value::List(list)) if field.list => list.push(value),
+            Some(_) if field.list => {}
+            _ => map.append(key, value),
         }
     }
 
@@ -212,7 +201,7 @@ impl Reading<'_> {
             return;
         }
         for (name, field) in &complex.fields {
-            if field.required && !map.contains_key(&*name.local) {
+            if field.required && !map.contains_key(&name.local) {
                 self.findings.within(&*name.local, |findings| findings.tell("is missing"));
             }
         }
@@ -285,26 +274,13 @@ impl Reading<'_> {
         }
         for child in element.elements() {
             let value = self.anything(child);
-            add(&mut map, child.name.local.to_string(), value);
+            map.append(child.name.local.to_string(), value);
         }
         let text = element.text();
         if text.bytes().any(|byte| !byte.is_ascii_whitespace()) {
             map.insert(TEXT_KEY.to_owned(), Value::from(text));
         }
         Value::Map(map)
-    }
-}
-
-/// Puts a value under a name; what comes again makes a list.
-fn add(map: &mut Map, key: String, value: Value) {
-    match map.entry(key) {
-        Entry::Vacant(free) => {
-            free.insert(value);
-        }
-        Entry::Occupied(mut known) => match known.get_mut() {
-            Value::List(list) => list.push(value),
-            first => *first = Value::List(vec![std::mem::take(first), value]),
-        },
     }
 }
 

@@ -254,8 +254,9 @@ fn common(value: &Value) -> Value {
                 }
                 (0, None) => Value::Null,
                 _ => {
-                    out.sort_keys();
-                    Value::Map(out)
+                    let mut pairs: Vec<_> = out.into_iter().collect();
+                    pairs.sort_by(|one, other| one.0.cmp(&other.0));
+                    Value::Map(pairs.into_iter().collect())
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gatehouse_core::diagnostics::closest;
 use gatehouse_core::fault::Violation;
 use gatehouse_core::xml::{Attribute, Element, Node, QName, SOAP_ENC, XSI};
-use gatehouse_core::{Map, Value};
+use gatehouse_core::{Map, Name, Value};
 
 use super::{Findings, TEXT_KEY, TYPE_KEY, simple};
 use crate::xsd::{ANY_TYPE, Complex, Content, ElementId, Particle, Schemas, Term, Type, TypeId, XSD};
@@ -132,8 +132,9 @@ impl Writing<'_> {
                 if let Value::Map(map) = value {
                     self.attributes(complex, map, element);
                     if let Some(key) = map.keys().find(|key| !key.starts_with('@') && *key != TEXT_KEY) {
-                        self.findings
-                            .within(key, |findings| findings.tell("is not foreseen here: the element holds text"));
+                        self.findings.within(key.as_str(), |findings| {
+                            findings.tell("is not foreseen here: the element holds text")
+                        });
                     }
                     let empty = Value::from("");
                     return self.text(*ty, map.get(TEXT_KEY).unwrap_or(&empty), element);
@@ -330,7 +331,7 @@ impl Writing<'_> {
 
     /// What no schema declares, where anything may stand.
     fn undeclared(&mut self, complex: &Complex, left: &mut Left<'_>, element: &mut Element) {
-        let keys: Vec<String> = undeclared(complex, left).cloned().collect();
+        let keys: Vec<String> = undeclared(complex, left).map(str::to_owned).collect();
         for key in keys {
             let items = left.items(&key);
             for item in items {
@@ -368,7 +369,7 @@ impl Writing<'_> {
                     format!("is not foreseen here{help}")
                 }
             };
-            self.findings.within(key, |findings| findings.tell(text));
+            self.findings.within(key.as_str(), |findings| findings.tell(text));
         }
     }
 
@@ -400,7 +401,7 @@ impl Writing<'_> {
             }
             match value.to_plain_text().filter(|_| complex.any_attribute && gatehouse_core::xml::is_name(local)) {
                 Some(text) => element.attributes.push(Attribute { name: QName::new(None, local), value: text }),
-                None => self.findings.within(key, |findings| findings.tell("is not foreseen here")),
+                None => self.findings.within(key.as_str(), |findings| findings.tell("is not foreseen here")),
             }
         }
     }
@@ -412,7 +413,7 @@ impl Writing<'_> {
             Value::Map(map) if self.encoded && !map.keys().any(|key| key.starts_with(['@', '#'])) => {
                 for (key, value) in map {
                     let mut child = Element::new(None, key);
-                    self.findings.path.push(key.clone());
+                    self.findings.path.push(key.to_string());
                     match value {
                         _ if !gatehouse_core::xml::is_name(key) => self.findings.tell("is no XML name"),
                         Value::Null => child.attributes.push(xsi("nil", "true")),
@@ -475,12 +476,12 @@ impl Writing<'_> {
 }
 
 /// The keys with something left that no field of the type has.
-fn undeclared<'v>(complex: &Complex, left: &Left<'v>) -> impl Iterator<Item = &'v String> {
-    left.map.keys().filter(|key| {
+fn undeclared<'v>(complex: &Complex, left: &Left<'v>) -> impl Iterator<Item = &'v str> {
+    left.map.keys().map(Name::as_str).filter(|key| {
         !key.starts_with('@')
             && *key != TEXT_KEY
             && !left.items(key).is_empty()
-            && !complex.fields.keys().any(|name| *name.local == ***key)
+            && !complex.fields.keys().any(|name| *name.local == **key)
     })
 }
 

@@ -56,7 +56,7 @@ impl Position {
                 _ => Snapshot::Waiting,
             };
             let floor = place.field("floor").cloned().unwrap_or(Value::Null);
-            position.tables.insert(table.clone(), TablePosition { snapshot, floor });
+            position.tables.insert(table.to_string(), TablePosition { snapshot, floor });
         }
         Ok(position)
     }

@@ -274,12 +274,7 @@ impl<'a> Walk<'a> {
                         self.violate(format!("{}: `{name}` is to be written into {}", self.row.label, target.kind()));
                         return None;
                     }
-                    let map = target.as_map_mut()?;
-                    let index = match map.get_index_of(name) {
-                        Some(index) => index,
-                        None => map.insert_full(name.clone(), Value::Null).0,
-                    };
-                    target = map.get_index_mut(index)?.1;
+                    target = target.as_map_mut()?.slot(name);
                 }
                 Step::Index(index) => {
                     if *target == Value::Null {

@@ -3,8 +3,6 @@
 //! Not every tree comes back as it was: comments, prefixes, namespaces and the order among *different* children are no
 //! part of a value. What a value does hold is never lost or merged.
 
-use indexmap::map::Entry;
-
 use super::{Attribute, Element, Node, QName, XSI, is_name, names};
 use crate::value::{Map, Value};
 
@@ -29,10 +27,10 @@ impl Element {
         }
         let mut map = Map::new();
         for attribute in self.attributes.iter().filter(is_data) {
-            add(&mut map, format!("@{}", attribute.name.local), Value::Text(attribute.value.clone()));
+            map.append(format!("@{}", attribute.name.local), Value::Text(attribute.value.clone()));
         }
         for element in self.elements() {
-            add(&mut map, element.name.local.to_string(), element.to_value());
+            map.append(element.name.local.to_string(), element.to_value());
         }
         let text = own_text();
         let says_something = match &text {
@@ -81,23 +79,6 @@ impl Element {
     }
 }
 
-/// Puts a value under a name; what comes again makes a list.
-fn add(map: &mut Map, name: String, value: Value) {
-    match map.entry(name) {
-        Entry::Vacant(place) => {
-            place.insert(value);
-        }
-        Entry::Occupied(mut place) => match place.get_mut() {
-            // No child is a list of itself, so a list here is one that this function made.
-            Value::List(list) => list.push(value),
-            first => {
-                let before = std::mem::take(first);
-                *first = Value::List(vec![before, value]);
-            }
-        },
-    }
-}
-
 /// Fills an element with a value. `path` says where the value stands, for errors.
 fn fill(
     element: &mut Element,
@@ -107,7 +88,7 @@ fn fill(
 ) -> Result<(), String> {
     let Value::Map(map) = value else { return set_text(element, value, path) };
     for (key, item) in map {
-        path.push(key.clone());
+        path.push(key.to_string());
         if key == TEXT {
             set_text(element, item, path)?;
         } else if let Some(local) = key.strip_prefix('@') {
