@@ -16,9 +16,11 @@ use lapin::types::{FieldTable, ShortString};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::{Bus, BusError, Consumer, DEAD, Depth, Health, Parcel, PublishError, RequestError, Topology, UNROUTABLE};
 
+mod acks;
 mod backoff;
 mod config;
 mod consume;
@@ -110,7 +112,7 @@ impl RabbitMq {
             admin,
             consume,
             publish,
-            desk: Arc::new(Desk { names, pool, keeper: keeper.clone() }),
+            desk: Arc::new(Desk { names, pool, keeper: keeper.clone(), acknowledging: TaskTracker::new() }),
             keeper,
             requests,
             switchboard,
@@ -260,6 +262,8 @@ impl Bus for RabbitMq {
         self.consumers.cancel();
         self.desk.pool.idle(CLOSE_DEADLINE).await;
         self.requests.idle(CLOSE_DEADLINE).await;
+        self.desk.acknowledging.close();
+        let _ = timeout(CLOSE_DEADLINE, self.desk.acknowledging.wait()).await;
         self.stop.cancel();
         for link in [&self.publish, &self.consume, &self.admin] {
             let mut state = link.watch();

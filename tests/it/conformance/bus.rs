@@ -69,6 +69,7 @@ macro_rules! cases {
             a_retry_waits_at_its_rung,
             a_dead_parcel_lies_with_the_dead,
             what_is_done_does_not_come_again,
+            what_is_settled_in_any_order_comes_once,
             a_dead_letter_can_be_settled,
         ]);
         $crate::conformance::bus::cases!(@list $shared, consume: [

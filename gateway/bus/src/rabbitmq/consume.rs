@@ -1,7 +1,7 @@
 //! Consuming: one supervised subscription a consumer. It outlives connections, channels, the broker's cancels and
 //! deleted queues; what was in flight comes again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -104,6 +104,7 @@ impl Subscription {
             desk: self.desk.clone(),
             queue: self.queue.clone(),
             ordered: self.ordered.then(|| self.out.downgrade()),
+            acks: Mutex::default(),
         });
         let end = self.pump(&session, &mut stream).await;
         match end {

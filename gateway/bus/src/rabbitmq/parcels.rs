@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use serde::Serializer as _;
 
 use super::names::Names;
 use crate::Parcel;
@@ -91,14 +92,12 @@ pub(super) fn properties(
 }
 
 /// What travels in [`PACKED`], as text; `None` where there is nothing, or where its escapes make it too long.
-fn pack(headers: &BTreeMap<String, String>) -> Option<String> {
-    let together: BTreeMap<&str, &str> = headers
-        .iter()
-        .filter(|(name, value)| goes_together(name, value))
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let text = if together.is_empty() { None } else { serde_json::to_string(&together).ok() };
-    text.filter(|text| text.len() <= MAX_HEADERS)
+fn pack(headers: &BTreeMap<String, String>) -> Option<Vec<u8>> {
+    let mut together = headers.iter().filter(|(name, value)| goes_together(name, value)).peekable();
+    together.peek()?;
+    let mut text = Vec::with_capacity(512);
+    serde_json::Serializer::new(&mut text).collect_map(together).ok()?;
+    (text.len() <= MAX_HEADERS).then_some(text)
 }
 
 fn goes_together(name: &str, value: &str) -> bool {

@@ -1,10 +1,11 @@
 //! Settling: the one answer that a delivery gets, on the channel that it came by.
 //!
 //! A copy (retry, dead, reply) is confirmed before the original is acknowledged; where it is not, the original goes
-//! back. An acknowledgement on a channel that has gone is an error: the parcel comes again.
+//! back. An acknowledgement on a channel that has gone is an error: the parcel comes again. Where order does not
+//! matter, acknowledgements are gathered ([`super::acks`]).
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lapin::Channel;
@@ -14,8 +15,10 @@ use lapin::types::ShortString;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::WeakSender;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
+use super::acks::{self, Acks};
 use super::keeper::Keeper;
 use super::names::Names;
 use super::parcels::{self, Stamp};
@@ -32,6 +35,8 @@ pub(super) struct Desk {
     pub(super) names: Names,
     pub(super) pool: Arc<Pool>,
     pub(super) keeper: Arc<Keeper>,
+    /// Who is on the way to acknowledge.
+    pub(super) acknowledging: TaskTracker,
 }
 
 impl Desk {
@@ -57,16 +62,55 @@ pub(super) struct Session {
     pub(super) queue: ShortString,
     /// Of an ordered queue: where its consumer listens.
     pub(super) ordered: Option<WeakSender<Delivered>>,
+    /// Done, and not acknowledged yet. Not where order is kept: the channel's closing must give back exactly what is
+    /// not done.
+    pub(super) acks: Mutex<Acks>,
 }
 
 impl Session {
-    async fn ack(&self, tag: u64) -> Result<(), SettleError> {
+    async fn ack(self: &Arc<Self>, tag: u64) -> Result<(), SettleError> {
+        if self.ordered.is_some() {
+            return self.write(tag, false).await;
+        }
+        if !self.channel.status().connected() {
+            return Err(SettleError("the channel it came by is gone".to_owned()));
+        }
+        if self.acks().done(tag, Instant::now()) {
+            self.desk.acknowledging.spawn(self.clone().acknowledge());
+        }
+        Ok(())
+    }
+
+    /// Writes what is gathered until nothing waits. Holds the channel open that long.
+    async fn acknowledge(self: Arc<Self>) {
+        let mut frames = Vec::new();
+        loop {
+            sleep(acks::LINGER).await;
+            let busy = self.acks().take(Instant::now(), &mut frames);
+            for frame in &frames {
+                let written = self.write(frame.tag, frame.multiple).await;
+                // The channel has gone, and everything on it with it: it comes again.
+                if written.is_err() && !self.channel.status().connected() {
+                    return;
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    async fn write(&self, tag: u64, multiple: bool) -> Result<(), SettleError> {
         // Straight on the channel: it refuses by itself once it is not open. lapin's acker asks a second task first.
-        match timeout(ACK_DEADLINE, self.channel.basic_ack(tag, BasicAckOptions::default())).await {
+        match timeout(ACK_DEADLINE, self.channel.basic_ack(tag, BasicAckOptions { multiple })).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(SettleError(format!("the channel it came by is gone: {error}"))),
             Err(_) => Err(SettleError("RabbitMQ takes no acknowledgement".to_owned())),
         }
+    }
+
+    fn acks(&self) -> std::sync::MutexGuard<'_, Acks> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody listens any more and order is kept: the channel's closing gives everything back at once, in order. One
@@ -83,7 +127,10 @@ impl Session {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             let options = BasicNackOptions { multiple: false, requeue: true };
-            let _ = timeout(ACK_DEADLINE, self.channel.basic_nack(tag, options)).await;
+            // Only once it is written may an acknowledgement go past it.
+            if let Ok(Ok(())) = timeout(ACK_DEADLINE, self.channel.basic_nack(tag, options)).await {
+                self.acks().gone(tag);
+            }
         });
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatehouse_bus::{DEAD, Delivered, Parcel};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{A, Ground, LADDER, headers, next, parcel, plain, put, silent, take};
@@ -99,6 +100,46 @@ pub(super) async fn what_is_done_does_not_come_again(ground: &mut dyn Ground) {
     let bus = ground.reopen().await;
     let mut consumer = bus.consume(A, 10).await.expect("consumes");
     assert!(silent(&mut consumer).await, "all were done");
+}
+
+/// As targets of every speed settle: side by side, each after its own while, one in fifty given back. What is told of one
+/// must never take its neighbours along, nor be told twice: a broker closes the channel then, and all of it comes again.
+pub(super) async fn what_is_settled_in_any_order_comes_once(ground: &mut dyn Ground) {
+    const MANY: usize = 3_000;
+    let bus = ground.bus(&[(A, plain())]).await;
+    let mut publishing = JoinSet::new();
+    for part in 0..4 {
+        let bus = bus.clone();
+        publishing.spawn(async move {
+            for n in (part..MANY).step_by(4) {
+                put(&*bus, A, parcel(n.to_string())).await;
+            }
+        });
+    }
+    let mut consumer = bus.consume(A, 256).await.expect("consumes");
+    let (mut came, mut given_back) = (vec![0_u32; MANY], std::collections::BTreeSet::new());
+    let mut settling = JoinSet::new();
+    for count in 0..MANY + MANY / 50 {
+        let delivered = next(&mut consumer).await;
+        let n: usize = delivered.parcel.id.parse().expect("ours");
+        came[n] += 1;
+        if n % 50 == 7 && given_back.insert(n) {
+            drop(delivered);
+            continue;
+        }
+        assert_eq!(delivered.redelivered, n % 50 == 7, "{n} was given back: only then may it come again");
+        settling.spawn(async move {
+            tokio::time::sleep(Duration::from_micros((count as u64 * 7_919) % 15_000)).await;
+            delivered.settlement.done().await.expect("settled");
+        });
+    }
+    while settling.join_next().await.transpose().expect("no panic").is_some() {}
+    assert!(came.iter().enumerate().all(|(n, count)| *count == 1 + u32::from(n % 50 == 7)), "{came:?}");
+    assert!(silent(&mut consumer).await, "all were settled");
+    drop(consumer);
+    let bus = ground.reopen().await;
+    let mut consumer = bus.consume(A, 10).await.expect("consumes");
+    assert!(silent(&mut consumer).await, "and the bus knows it");
 }
 
 /// The store that is down: a dead letter comes again, and may be put back on the ladder like any other.
