@@ -185,20 +185,27 @@ impl Carrier {
     /// Everything up to the target's answer. Counts for the circuit; settles nothing.
     async fn attempt(&self, parcel: &Parcel, redelivered: bool, number: u32) -> Attempted {
         let delivery_id = parcel.header(headers::DELIVERY).unwrap_or(&parcel.id);
-        // What may have reached its target before is looked up before it is sent again.
-        if redelivered || number > 1 || parcel.header(headers::REPLAY).is_some() {
-            match self.ledger.is_done(delivery_id).await {
-                Ok(true) => {
-                    self.metrics.recognised.inc();
-                    return Attempted::Done(None);
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    return Attempted::Failed(
-                        Fault::new(Code::Unavailable, "the store cannot be asked whether it was delivered before")
-                            .private(error.to_string()),
-                    );
-                }
+        let time = parcel.header(headers::TIME).unwrap_or_default();
+        // What may have reached its target before is looked up before it is sent again: in memory always (a caller who
+        // was told 503 sends the same id again, and both may be on the bus), in the store where it may have been
+        // another process.
+        let again = redelivered || number > 1 || parcel.header(headers::REPLAY).is_some();
+        let known = if self.route.request && !again {
+            Ok(false) // who asks twice wants two answers
+        } else {
+            self.ledger.is_done(delivery_id, time, again).await
+        };
+        match known {
+            Ok(true) => {
+                self.metrics.recognised.inc();
+                return Attempted::Done(None);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                return Attempted::Failed(
+                    Fault::new(Code::Unavailable, "the store cannot be asked whether it was delivered before")
+                        .private(error.to_string()),
+                );
             }
         }
         let message = match headers::message(parcel, &BUS_LIMITS) {
@@ -223,7 +230,7 @@ impl Carrier {
             Ok(reply) => {
                 self.system.circuit.succeeded();
                 crash::point("k8");
-                self.ledger.record_done(delivery_id).await;
+                self.ledger.record_done(delivery_id, time).await;
                 crash::point("k9");
                 Attempted::Done(Some(reply))
             }

@@ -15,6 +15,7 @@ pub mod limiter;
 pub mod metrics;
 mod open;
 mod pull;
+mod recent;
 pub mod system;
 pub mod trace;
 pub mod worker;

@@ -127,6 +127,9 @@ impl SystemRuntime {
 
     /// Waits until the outbound half is there.
     pub async fn outbound(&self) -> Arc<dyn Outbound> {
+        if let Connection::Ready(outbound) = &*self.connected.borrow() {
+            return outbound.clone();
+        }
         let mut watch = self.connected.subscribe();
         loop {
             if let Connection::Ready(outbound) = &*watch.borrow_and_update() {

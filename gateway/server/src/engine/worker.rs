@@ -98,18 +98,25 @@ impl Worker {
     }
 
     async fn drain(&self, mut consumer: Consumer) {
+        // Made once, not for each delivery: it is looked at with every one.
+        let ended = async {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = self.circuit_opened() => {}
+            }
+        };
+        tokio::pin!(ended);
         loop {
             let delivered = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
-                () = self.circuit_opened() => return,
+                () = &mut ended => return,
                 delivered = consumer.next() => delivered,
             };
             let Some(delivered) = delivered else { return self.pause().await };
             let place = tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = self.circuit_opened() => return,
+                biased;
                 place = self.carrier.place() => place,
+                () = &mut ended => return,
             };
             let carrier = self.carrier.clone();
             self.tasks.spawn(async move {
