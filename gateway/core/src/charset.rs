@@ -106,6 +106,12 @@ pub fn encode(text: &str, label: &str) -> Result<Vec<u8>, CharsetError> {
     {
         return Err(lacks(name, offset, c));
     }
+    // GB18030-2022 gave characters of their own to what stood in the private use area: the standard still writes the old
+    // ones, and reads them back as the new. What would come back as something else is not written.
+    let changed = |c: &char| ('\u{E000}'..='\u{F8FF}').contains(c) && !comes_back(charset.encoding, *c);
+    if let Some((offset, c)) = text.char_indices().find(|(_, c)| changed(c)) {
+        return Err(lacks(name, offset, c));
+    }
     let mut encoder = charset.encoding.new_encoder();
     let room = encoder.max_buffer_length_from_utf8_without_replacement(text.len()).unwrap_or(text.len() * 4);
     let mut out = Vec::with_capacity(room);
@@ -114,6 +120,14 @@ pub fn encode(text: &str, label: &str) -> Result<Vec<u8>, CharsetError> {
         (EncoderResult::Unmappable(c), read) => Err(lacks(name, read.saturating_sub(c.len_utf8()), c)),
         (EncoderResult::OutputFull, read) => Err(CharsetError::new(read, format!("no room to write {name}"))),
     }
+}
+
+/// Whether a character is read as it was written.
+fn comes_back(encoding: &'static Encoding, c: char) -> bool {
+    let mut buffer = [0; 4];
+    let text = &*c.encode_utf8(&mut buffer);
+    let (bytes, _, _) = encoding.encode(text);
+    encoding.decode_without_bom_handling(&bytes).0 == text
 }
 
 /// The charset that a label means.
@@ -187,6 +201,8 @@ mod tests {
             assert_eq!(decode(&bytes, Some(label)).expect(label), "中文, abc", "{label}");
         }
         assert_eq!(encode("中", "gbk").unwrap(), [0xD6, 0xD0]);
+        assert!(encode("\u{E78D}", "gb18030").unwrap_err().reason.contains("E78D"), "it would come back as U+FE10");
+        assert_eq!(encode("\u{FE10}", "gb18030").unwrap(), [0xA6, 0xD9]);
         assert_eq!(encode("中", "utf-16be").unwrap(), [0x4E, 0x2D]);
         assert_eq!(encode("中", "utf-16").unwrap(), [0xFF, 0xFE, 0x2D, 0x4E]);
         assert_eq!(encode("€", "windows-1252").unwrap(), [0x80]);
