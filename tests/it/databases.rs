@@ -2,17 +2,14 @@
 //! delivery has one effect. PostgreSQL and MariaDB, through a proxy that can swallow an answer and cut connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::message::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use crate::harness::{PATIENCE, Place, until};
+use crate::proxy::Proxy;
 
 /// Each check on both servers.
 macro_rules! on_both {
@@ -250,13 +247,13 @@ async fn a_lost_answer_to_commit_is_looked_up(kind: &'static str) {
     let outbound = books.open().await;
     for n in 0..5 {
         let id = format!("SO-{n}");
-        books.proxy.swallow.store(true, Ordering::SeqCst);
+        books.proxy.lose_the_answer_to("COMMIT");
         match write(outbound.as_ref(), &id, &id, "c").await {
             Ok(_) => {}
             // Looked up before the server was through with it: unknown, and to be tried again.
             Err(fault) => assert!(fault.code == Code::Unknown && can_be_tried_again(&fault), "{fault}"),
         }
-        assert!(!books.proxy.swallow.load(Ordering::SeqCst), "an answer was swallowed");
+        assert!(books.proxy.has_lost_it(), "an answer was swallowed");
         let again = write(outbound.as_ref(), &id, &id, "c").await.unwrap_or_else(|fault| panic!("{fault}"));
         assert_eq!(again.body.field("repeated"), Some(&Value::Bool(true)), "the commit was carried out");
     }
@@ -286,64 +283,4 @@ async fn two_hundred_orders_survive_connections_that_are_cut(kind: &'static str)
     assert!(running.letters(gatehouse_store::State::Open).await.is_empty());
     running.gateway.stop().await;
     books.end().await;
-}
-
-/// Between the adapter and its server.
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
-    /// The next answer to a COMMIT is thrown away, and its connection with it.
-    swallow: Arc<AtomicBool>,
-    cuts: watch::Sender<u64>,
-}
-
-impl Proxy {
-    pub(crate) async fn start(address: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let swallow = Arc::new(AtomicBool::new(false));
-        let (cuts, _) = watch::channel(0);
-        let (flag, signal) = (swallow.clone(), cuts.clone());
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (flag, mut cut, address) = (flag.clone(), signal.subscribe(), address.clone());
-                tokio::spawn(async move {
-                    let Ok(server) = TcpStream::connect(address).await else { return };
-                    tokio::select! { _ = carry(client, server, &flag) => {}, _ = cut.changed() => {} }
-                });
-            }
-        });
-        Self { port, swallow, cuts }
-    }
-
-    /// Cuts every connection that stands now.
-    pub(crate) fn cut(&self) {
-        self.cuts.send_modify(|count| *count += 1);
-    }
-}
-
-async fn carry(mut client: TcpStream, mut server: TcpStream, swallow: &AtomicBool) -> std::io::Result<()> {
-    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut up) => {
-                let count = read?;
-                if count == 0 {
-                    return Ok(());
-                }
-                server.write_all(&up[..count]).await?;
-                let commit = up[..count].windows(6).any(|window| window == b"COMMIT");
-                if commit && swallow.swap(false, Ordering::SeqCst) {
-                    let _ = server.read(&mut down).await?;
-                    return Ok(());
-                }
-            }
-            read = server.read(&mut down) => {
-                let count = read?;
-                if count == 0 {
-                    return Ok(());
-                }
-                client.write_all(&down[..count]).await?;
-            }
-        }
-    }
 }

@@ -17,10 +17,11 @@ use gatehouse_bus::{
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::{Broker, LONG, TestBus, V40, V310};
+use crate::proxy::Proxy;
 
 const A: &str = "gatehouse.work.r.a";
 const ASK: &str = "gatehouse.work.r.ask";
@@ -258,37 +259,17 @@ async fn a_deleted_queue_is_declared_and_consumed_again(broker: &'static Broker)
     test.end().await;
 }
 
-/// Forwards to the broker and counts who connects.
-async fn counting_proxy(to: String) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
-    tokio::spawn(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let to = to.clone();
-            tokio::spawn(async move {
-                if let Ok(mut to) = TcpStream::connect(to).await {
-                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
-                }
-            });
-        }
-    });
-    (port, count)
-}
-
 async fn a_refused_login_is_tried_slowly_and_tells_no_secret(broker: &'static Broker) {
     let Some(_turn) = broker.shared().await else { return };
     let logs = Logs::start();
-    let (port, tries) = counting_proxy(broker.address()).await;
+    let proxy = Proxy::start(broker.address()).await;
     let secret = "s3cr3t-never-shown";
-    let config = Config::new(vec![format!("amqp://guest:{secret}@127.0.0.1:{port}/%2f")]);
+    let config = Config::new(vec![format!("amqp://guest:{secret}@127.0.0.1:{}/%2f", proxy.port)]);
     assert!(!format!("{config:?}").contains(secret));
     let began = Instant::now();
     let bus = RabbitMq::connect(config).expect("the URL is one");
     let mut health = bus.health();
-    while tries.load(Ordering::SeqCst) < 4 {
+    while proxy.dials() < 4 {
         assert!(began.elapsed() < LONG, "it gave up");
         sleep(Duration::from_millis(20)).await;
     }

@@ -1,7 +1,6 @@
 //! The outbound half: one call, one answer, judged.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +9,8 @@ use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::expr::{Expression, Scope};
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_net::client::Client;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use gatehouse_net::retry::retry_after;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -189,16 +189,6 @@ fn by_status(status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
         Some(wait) if fault.verdict == Verdict::Retry => fault.verdict(Verdict::RetryAfter(wait)),
         _ => fault,
     })
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = httpdate::parse_http_date(text).ok()?;
-    Some(until.duration_since(std::time::SystemTime::now()).unwrap_or_default())
 }
 
 /// What was sent, without headers: they hold credentials.

@@ -1,7 +1,5 @@
 //! The outbound half: one document/literal call, and the judgement of its answer.
 
-use std::time::{Duration, SystemTime};
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use gatehouse_core::Value;
@@ -12,7 +10,8 @@ use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::secret::Secrets;
 use gatehouse_core::xml::{self, Element};
 use gatehouse_net::client::{Client, ClientConfig};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use gatehouse_net::retry::retry_after;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
 
 use crate::envelope::{self, Envelope, GATEHOUSE, Version};
@@ -372,7 +371,7 @@ fn by_status(status: StatusCode, headers: &HeaderMap, answer: &Answer) -> Option
         }
         429 | 503 => {
             let text = format!("the system is busy (HTTP {}){}", status.as_u16(), answer.reason());
-            let wait = retry_after(headers, SystemTime::now());
+            let wait = retry_after(headers);
             Some(Fault::new(Code::Refused, text).verdict(wait.map_or(Verdict::Retry, Verdict::RetryAfter)))
         }
         300..=399 => {
@@ -419,36 +418,4 @@ fn from_peer(fault: &PeerFault, status: StatusCode) -> Fault {
 
 fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
-}
-
-/// `Retry-After`: seconds, or a date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean "very long"; the engine caps it.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(now).unwrap_or(Duration::ZERO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let wait = |text: &str| {
-            let headers = [(RETRY_AFTER, HeaderValue::from_str(text).unwrap())].into_iter().collect();
-            retry_after(&headers, now).map(|wait| wait.as_secs())
-        };
-        assert_eq!(wait("0"), Some(0));
-        assert_eq!(wait("120"), Some(120));
-        assert_eq!(wait("99999999999999999999999"), Some(u64::from(u32::MAX)));
-        assert_eq!(wait(&httpdate::fmt_http_date(now + Duration::from_secs(7))), Some(7));
-        assert_eq!(wait(&httpdate::fmt_http_date(now - Duration::from_secs(7))), Some(0));
-        assert_eq!(wait("soon"), None);
-        assert_eq!(wait("-1"), None);
-    }
 }

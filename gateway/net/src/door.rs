@@ -152,7 +152,7 @@ pub struct Door {
     tls: Option<TlsAcceptor>,
     mounts: RwLock<Arc<Mounts>>,
     peers: Mutex<HashMap<IpAddr, usize>>,
-    /// Not everything is mounted yet: what is not there may still come.
+    /// Not everything is mounted, or not any more: what is not there may come.
     held: AtomicBool,
 }
 
@@ -198,7 +198,7 @@ impl Door {
     }
 
     /// From now on a path where nothing is mounted is answered 503 instead of 404, until [`Door::release`]: while a
-    /// gateway starts, a sender must not be told that its endpoint does not exist.
+    /// gateway starts or stops, a sender must not be told that its endpoint does not exist.
     pub fn hold(&self) {
         self.held.store(true, Ordering::Release);
     }
@@ -361,7 +361,7 @@ impl Door {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let Some((_, service)) = mounts.iter().find(|(prefix, _)| below(prefix)) else {
             let fault = if self.held.load(Ordering::Acquire) {
-                Fault::new(Code::Unavailable, "the gateway is starting")
+                Fault::new(Code::Unavailable, "the gateway is starting or stopping")
                     .verdict(Verdict::RetryAfter(Duration::from_secs(1)))
             } else {
                 Fault::new(Code::NotFound, "nothing is here")

@@ -8,5 +8,6 @@ pub mod door;
 mod head;
 pub mod path;
 pub mod problem;
+pub mod retry;
 mod tls;
 pub mod trace;

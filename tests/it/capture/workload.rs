@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use super::database::Session;
 use super::*;
-use crate::databases::Proxy;
+use crate::proxy::Proxy;
 
 const WRITERS: u64 = 3;
 const KEYS: u32 = 40;

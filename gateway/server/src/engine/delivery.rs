@@ -2,7 +2,7 @@
 //! could be lost or doubled; each step says why it is where it is.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crash;
 use super::headers;
+use super::kept::Kept;
 use super::ledger::Ledger;
 use super::metrics::TargetMetrics;
 use super::system::{Places, SystemRuntime};
@@ -50,25 +51,8 @@ pub struct Carrier {
     pub instance: Arc<str>,
     /// Where its spans go.
     pub tracer: Tracer,
-    /// How often the delivery that tries its system has tried.
-    pub trials: Trials,
-}
-
-/// Counts how often one delivery with order has tried a circuit that is half open: on the bus it stays as it was.
-#[derive(Debug, Default)]
-pub struct Trials(Mutex<(String, u32)>);
-
-impl Trials {
-    /// How often this one has tried before.
-    fn count(&self, id: &str) -> u32 {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0 == id {
-            last.1 = last.1.saturating_add(1);
-        } else {
-            *last = (id.to_owned(), 0);
-        }
-        last.1
-    }
+    /// What deliveries with order have been through that were given back.
+    pub kept: Kept,
 }
 
 /// How a delivery with order ended.
@@ -116,6 +100,14 @@ impl Carrier {
     pub async fn carry(self: Arc<Self>, delivered: Delivered) {
         let Delivered { parcel, redelivered, settlement } = delivered;
         let number = headers::attempt(&parcel);
+        let patience = (number > 1).then(|| headers::left_alone(&parcel, MAX_RETRY_AFTER)).flatten();
+        if let Some(wait) = patience {
+            // The ladder brought it back before the target wanted it: no attempt is burnt.
+            if settlement.retry(parcel, wait).await.is_err() {
+                self.metrics.unsettled.inc();
+            }
+            return;
+        }
         let outcome = self.attempt(&parcel, redelivered, number).await;
         let settled = if self.route.request {
             self.settle_request(outcome, settlement).await
@@ -133,13 +125,19 @@ impl Carrier {
     /// One attempt of a delivery with order, which shows whether its system is back. Where it may go better later, the
     /// delivery goes back to its place in the queue: on the ladder, what is behind it would overtake it.
     pub async fn try_in_order(self: Arc<Self>, delivered: Delivered) {
-        let Delivered { parcel, redelivered, settlement } = delivered;
-        let number = headers::attempt(&parcel).saturating_add(self.trials.count(&parcel.id));
+        let Delivered { mut parcel, redelivered, settlement } = delivered;
+        self.kept.recall(&mut parcel);
+        let number = headers::attempt(&parcel);
         let settled = match self.attempt(&parcel, redelivered, number).await {
             Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
             // One that fails each time it tries is dead in the end, or it would keep all others waiting.
-            Attempted::Failed(fault) if self.wait_after(number, &fault).is_some() => return,
-            Attempted::Failed(fault) => self.settle_failed(parcel, number, &fault, settlement).await,
+            Attempted::Failed(fault) => match self.wait_after(number, &fault) {
+                Some(wait) => {
+                    self.count_again(&mut parcel, number, &fault, wait);
+                    return self.kept.put(parcel);
+                }
+                None => self.settle_failed(parcel, number, &fault, settlement).await,
+            },
         };
         if settled.is_err() {
             self.metrics.unsettled.inc();
@@ -149,30 +147,40 @@ impl Carrier {
     /// Attempts until the delivery is done or dead, holding it meanwhile so that nothing of its key overtakes it.
     pub async fn carry_in_order(self: Arc<Self>, delivered: Delivered, halt: CancellationToken) -> Ordered {
         let Delivered { mut parcel, redelivered, settlement } = delivered;
+        self.kept.recall(&mut parcel);
         let held = Instant::now();
-        let mut number = headers::attempt(&parcel);
+        let mut wait = headers::left_alone(&parcel, MAX_RETRY_AFTER);
         let mut again = redelivered;
         loop {
-            let place =
-                tokio::select! { place = self.place() => place, () = halt.cancelled() => return Ordered::GivenBack };
+            if let Some(patience) = wait {
+                let left = crash::held(MAX_HELD).saturating_sub(held.elapsed());
+                tokio::select! {
+                    () = tokio::time::sleep(patience.min(left)) => {}
+                    () = halt.cancelled() => return self.give_back(parcel),
+                }
+                if patience > left {
+                    headers::leave_alone(&mut parcel, Some(patience - left));
+                    return self.give_back(parcel);
+                }
+            }
+            let place = tokio::select! {
+                place = self.place() => place,
+                () = halt.cancelled() => return self.give_back(parcel),
+            };
+            let number = headers::attempt(&parcel);
             let outcome = self.attempt(&parcel, again, number).await;
             drop(place);
             again = true;
             let settled = match outcome {
                 Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
-                Attempted::Failed(fault) => match self.wait_after(number, &fault) {
-                    Some(wait) => {
-                        self.metrics.retried.inc();
-                        headers::record_attempt(&mut parcel, number, &fault, &self.instance);
-                        number += 1;
-                        parcel.headers.insert(headers::ATTEMPT.to_owned(), number.to_string());
-                        if held.elapsed() + wait > MAX_HELD {
-                            return Ordered::GivenBack;
-                        }
-                        tokio::select! { () = tokio::time::sleep(wait) => continue, () = halt.cancelled() => return Ordered::GivenBack }
+                Attempted::Failed(fault) => {
+                    wait = self.wait_after(number, &fault);
+                    if let Some(wait) = wait {
+                        self.count_again(&mut parcel, number, &fault, wait);
+                        continue;
                     }
-                    None => self.settle_failed(parcel, number, &fault, settlement).await,
-                },
+                    self.settle_failed(parcel, number, &fault, settlement).await
+                }
             };
             if settled.is_err() {
                 self.metrics.unsettled.inc();
@@ -180,6 +188,19 @@ impl Carrier {
             }
             return Ordered::Settled;
         }
+    }
+
+    /// Writes a failed attempt on a parcel that stays in hand or keeps its place.
+    fn count_again(&self, parcel: &mut Parcel, number: u32, fault: &Fault, wait: Duration) {
+        self.metrics.retried.inc();
+        headers::record_attempt(parcel, number, fault, &self.instance);
+        next_attempt(parcel, number, fault, wait);
+    }
+
+    /// What it has been through counts when it comes again.
+    fn give_back(&self, parcel: Parcel) -> Ordered {
+        self.kept.put(parcel);
+        Ordered::GivenBack
     }
 
     /// Everything up to the target's answer. Counts for the circuit; settles nothing.
@@ -274,11 +295,11 @@ impl Carrier {
             deadline,
         };
         let started = Instant::now();
-        self.metrics.in_flight.inc();
+        let under_way = self.metrics.under_way();
         crash::point("k6");
         let answer = tokio::time::timeout(deadline, outbound.deliver(call)).await;
         crash::point("k7");
-        self.metrics.in_flight.dec();
+        drop(under_way);
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         answer.unwrap_or_else(|_| {
             Err(Fault::new(
@@ -293,7 +314,8 @@ impl Carrier {
         let wait = self.target.retry.wait_after(number)?;
         match fault.verdict {
             Verdict::Retry => Some(wait.mul_f64(rand::random_range(0.8..1.2))),
-            Verdict::RetryAfter(asked) => Some(asked.min(MAX_RETRY_AFTER)),
+            // Not before that; and a target that asks for no wait at all is not hammered.
+            Verdict::RetryAfter(asked) => Some(asked.max(self.target.retry.first).min(MAX_RETRY_AFTER)),
             Verdict::Reject | Verdict::Hold => None,
         }
     }
@@ -322,7 +344,7 @@ impl Carrier {
         headers::record_attempt(&mut parcel, number, fault, &self.instance);
         match self.wait_after(number, fault) {
             Some(wait) => {
-                parcel.headers.insert(headers::ATTEMPT.to_owned(), (number + 1).to_string());
+                next_attempt(&mut parcel, number, fault, wait);
                 settlement.retry(parcel, wait).await?;
                 self.metrics.retried.inc();
             }
@@ -346,4 +368,10 @@ impl Carrier {
         };
         settlement.reply(answer).await
     }
+}
+
+/// Writes the attempt that comes next on a parcel, and the wait that its target asked for, if it did.
+fn next_attempt(parcel: &mut Parcel, number: u32, fault: &Fault, wait: Duration) {
+    parcel.headers.insert(headers::ATTEMPT.to_owned(), number.saturating_add(1).to_string());
+    headers::leave_alone(parcel, matches!(fault.verdict, Verdict::RetryAfter(_)).then_some(wait));
 }

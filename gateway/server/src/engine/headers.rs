@@ -1,6 +1,8 @@
 //! What a delivery carries beside its body: the message's attributes, where it goes, how often it was tried and why it
 //! died. The names stand in `docs/rabbitmq.md`; all begin with `gatehouse-`.
 
+use std::time::Duration;
+
 use gatehouse_bus::Parcel;
 use gatehouse_core::fault::Fault;
 use gatehouse_core::message::{DATA_CONTENT_TYPE, Message};
@@ -21,6 +23,8 @@ pub const ATTEMPT: &str = "gatehouse-attempt";
 pub const BEFORE: &str = "gatehouse-attempts-before";
 /// The failed attempts so far, JSON, oldest first, cut to [`MAX_HISTORY`].
 pub const HISTORY: &str = "gatehouse-attempts";
+/// Not to be tried before this, in milliseconds since 1970: a target asked for patience, and the ladder has no such rung.
+pub const NOT_BEFORE: &str = "gatehouse-not-before";
 /// The letter that is being replayed.
 pub const REPLAY: &str = "gatehouse-replay-of";
 /// Why it died, in a word.
@@ -69,6 +73,27 @@ pub fn attempt(parcel: &Parcel) -> u32 {
     parcel.header(ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// Writes on a parcel how long it is to be left alone from now, if at all.
+pub fn leave_alone(parcel: &mut Parcel, wait: Option<Duration>) {
+    let until = wait.map(|wait| now() + wait.as_millis());
+    match until {
+        Some(until) => drop(parcel.headers.insert(NOT_BEFORE.to_owned(), until.to_string())),
+        None => drop(parcel.headers.remove(NOT_BEFORE)),
+    }
+}
+
+/// How long a parcel is still to be left alone. More than `most` is no wait that was ever asked for: a clock was set.
+#[must_use]
+pub fn left_alone(parcel: &Parcel, most: Duration) -> Option<Duration> {
+    let until: u128 = parcel.header(NOT_BEFORE)?.parse().ok()?;
+    let left = Duration::from_millis(u64::try_from(until.checked_sub(now())?).ok()?);
+    (!left.is_zero() && left <= most).then_some(left)
+}
+
+fn now() -> u128 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()
+}
+
 /// The failed attempts that a parcel remembers.
 #[must_use]
 pub fn history(parcel: &Parcel) -> Vec<Attempt> {
@@ -109,13 +134,14 @@ pub fn record_attempt(parcel: &mut Parcel, number: u32, fault: &Fault, instance:
 
 /// Writes on a parcel why it died.
 pub fn record_death(parcel: &mut Parcel, fault: &Fault) {
+    parcel.headers.remove(NOT_BEFORE);
     parcel.headers.insert(CAUSE.to_owned(), fault.code.as_str().to_owned());
     parcel.headers.insert(FINGERPRINT.to_owned(), fault.fingerprint());
 }
 
 /// Takes off a parcel what earlier attempts wrote, for a replay.
 pub fn forget_attempts(headers: &mut std::collections::BTreeMap<String, String>) {
-    for name in [ATTEMPT, HISTORY, CAUSE, FINGERPRINT] {
+    for name in [ATTEMPT, HISTORY, CAUSE, FINGERPRINT, NOT_BEFORE] {
         headers.remove(name);
     }
     // What a broker wrote when it dead-lettered.
@@ -215,6 +241,21 @@ mod tests {
         let history = history(&parcel);
         assert_eq!(history.last().unwrap().number, 100);
         assert!(history.last().unwrap().sent.is_some());
+    }
+
+    #[test]
+    fn a_wait_is_written_and_read_and_a_clock_that_was_set_asks_for_none() {
+        let hour = Duration::from_secs(3600);
+        let mut parcel = Parcel::default();
+        assert_eq!(left_alone(&parcel, hour), None);
+        leave_alone(&mut parcel, Some(hour));
+        let left = left_alone(&parcel, hour).unwrap();
+        assert!(left > hour - Duration::from_secs(60), "{left:?}");
+        assert_eq!(left_alone(&parcel, hour / 2), None, "nobody asked for more than the most");
+        leave_alone(&mut parcel, Some(Duration::ZERO));
+        assert_eq!(left_alone(&parcel, hour), None, "it has passed");
+        leave_alone(&mut parcel, None);
+        assert!(parcel.headers.is_empty());
     }
 
     #[test]

@@ -37,6 +37,15 @@ pub struct Metrics {
     source_oldest: IntGaugeVec,
 }
 
+/// An attempt under way: counted until it is dropped, however it ends.
+pub struct UnderWay<'a>(&'a IntGauge);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// What one target counts.
 #[derive(Clone)]
 pub struct TargetMetrics {
@@ -56,6 +65,15 @@ pub struct TargetMetrics {
     pub in_flight: IntGauge,
     /// How long attempts took.
     pub seconds: Histogram,
+}
+
+impl TargetMetrics {
+    /// One more attempt is under way.
+    #[must_use]
+    pub fn under_way(&self) -> UnderWay<'_> {
+        self.in_flight.inc();
+        UnderWay(&self.in_flight)
+    }
 }
 
 impl Metrics {

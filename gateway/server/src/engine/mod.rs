@@ -9,6 +9,7 @@ mod crash;
 pub mod delivery;
 pub mod headers;
 pub mod intake;
+mod kept;
 pub mod ledger;
 pub mod letters;
 pub mod limiter;
@@ -63,6 +64,7 @@ pub struct Gateway {
     pub systems: HashMap<String, Arc<SystemRuntime>>,
     /// Where systems call in.
     pub address: SocketAddr,
+    door: Arc<Door>,
     bus: Arc<dyn Bus>,
     store: Arc<dyn Store>,
     ledger: Ledger,
@@ -160,8 +162,8 @@ impl Gateway {
             inbound.spawn(listen(system, endpoint, secrets.clone(), desk.clone(), stop_inbound.clone(), placed));
         }
         let address = door.addr();
-        let stopped = stop_inbound.clone();
-        inbound.spawn(async move { door.serve(Box::pin(async move { stopped.cancelled().await })).await });
+        let (stopped, serving) = (stop_inbound.clone(), door.clone());
+        inbound.spawn(async move { serving.serve(Box::pin(async move { stopped.cancelled().await })).await });
         background.spawn(observe(bus.clone(), store.clone(), metrics.clone(), systems.clone(), stop.clone()));
         background.spawn(forget(store.clone(), site.gateway.remember, stop.clone()));
         for tracker in [&inbound, &background] {
@@ -173,6 +175,7 @@ impl Gateway {
             letters,
             systems,
             address,
+            door,
             bus,
             store,
             ledger,
@@ -225,6 +228,8 @@ impl Gateway {
 
     /// Stops in flow order: nothing new comes in, what is under way finishes (bounded), then the bus closes.
     pub async fn stop(&self) {
+        // A sender whose request comes after its system has left is asked to come again, not sent away.
+        self.door.hold();
         self.stop_inbound.cancel();
         let _ = tokio::time::timeout(DRAIN, self.inbound.wait()).await;
         self.stop.cancel();
@@ -289,7 +294,7 @@ fn carrier(
         metrics: metrics.target(&route.name, &target.name),
         instance: instance.clone(),
         tracer: tracer.clone(),
-        trials: delivery::Trials::default(),
+        kept: kept::Kept::default(),
     })
 }
 
