@@ -5,6 +5,7 @@ mod delivery;
 mod door;
 mod letters;
 mod login;
+mod namespaces;
 mod nested;
 mod order;
 mod request;

@@ -12,7 +12,9 @@ use gatehouse_core::value::Map;
 use gatehouse_core::xml::Element;
 use gatehouse_core::{Value, json};
 use gatehouse_net::auth::Accept;
+use gatehouse_net::body::From;
 use gatehouse_net::door::{Door, Head, Request, Response, Service};
+use gatehouse_net::parse::parse;
 use gatehouse_net::problem::{Problem, rate_headers};
 use gatehouse_net::trace::traceparent;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -90,14 +92,22 @@ impl Counter {
     async fn serve(&self, request: Request) -> Result<Response, Box<Response>> {
         let (received, mut meta) = self.find(&request)?;
         let admission = self.intake.admit(&received.full_name).map_err(|fault| refuse(&fault))?;
-        let (head, bytes) = request.split(admission.limits.body).await.map_err(|fault| refuse(&fault))?;
+        let max = admission.limits.body;
+        let (head, bytes) = request.split(max).await.map_err(|fault| refuse(&fault))?;
         let (media, charset) = media::media(&head.headers);
         let mut told = HeaderMap::new();
         rate_headers(&admission, &mut told);
         let outcome = async {
-            let mut body = media::decode(&media, charset.as_deref(), &bytes, admission.limits.body)?;
-            let opened = received.nested.open(&mut body, &media::limits(admission.limits.body));
-            opened.map_err(|error| Fault::new(Code::Malformed, error.to_string()))?;
+            let reading = {
+                let (media, bytes, nested) = (media.clone(), bytes.clone(), received.nested.clone());
+                move || {
+                    let (mut body, document) = media::decode(&media, charset.as_deref(), &bytes, max)?;
+                    let opened = nested.open(&mut body, &media::limits(max));
+                    opened.map_err(|error| Fault::new(Code::Malformed, error.to_string()))?;
+                    Ok((body, document))
+                }
+            };
+            let (body, document) = parse(bytes.len(), From::Caller, reading).await??;
             for (header, name) in &received.meta {
                 if let Some(value) = head.headers.get(header).and_then(|value| value.to_str().ok()) {
                     meta.insert(name.clone(), Value::from(value));
@@ -113,6 +123,7 @@ impl Counter {
             let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let arrival = Arrival {
                 body,
+                document,
                 id,
                 meta: Value::Map(meta),
                 traceparent: traceparent(&head.headers),

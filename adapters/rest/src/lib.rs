@@ -12,6 +12,7 @@ mod template;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use gatehouse_core::Value;
 use gatehouse_core::adapter::{Adapter, Endpoint, Inbound, Outbound, SiteFiles, System};
 use gatehouse_core::diagnostics::{Problems, SourceFile};
 use gatehouse_core::fault::{Code, Fault};
@@ -77,6 +78,11 @@ impl System for RestSystem {
 
     fn endpoints(&self) -> &[Endpoint] {
         &self.checked.endpoints
+    }
+
+    fn preview(&self, endpoint: &str, body: &Value) -> Result<Option<String>, Fault> {
+        let called = self.checked.called.iter().find(|called| called.name == endpoint);
+        called.map_or(Ok(None), |called| outbound::preview(called, body))
     }
 
     async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault> {

@@ -45,8 +45,13 @@ pub(crate) fn limits(max: usize) -> BodyLimits {
     BodyLimits { bytes: max, text: max, ..BodyLimits::default() }
 }
 
-/// Decodes a body. Nothing at all is null.
-pub(crate) fn decode(media: &Media, label: Option<&str>, bytes: &Bytes, max: usize) -> Result<Value, Fault> {
+/// Decodes a body; with it comes the document that it was read from, where it was XML.
+pub(crate) fn decode(
+    media: &Media,
+    label: Option<&str>,
+    bytes: &Bytes,
+    max: usize,
+) -> Result<(Value, Option<Element>), Fault> {
     let limits = limits(max);
     if let Some(Err(unknown)) = label.map(|label| charset::encode("", label)) {
         return Err(Fault::new(Code::UnsupportedMedia, unknown.reason));
@@ -58,14 +63,14 @@ pub(crate) fn decode(media: &Media, label: Option<&str>, bytes: &Bytes, max: usi
                 format!("`{other}` is not spoken here: send application/json or application/xml"),
             ));
         }
-        Media::Xml => xml::decode(bytes, label, &limits).map(|element| element.to_value()),
+        Media::Xml => xml::decode(bytes, label, &limits).map(|element| (element.to_value(), Some(element))),
         Media::Json => {
             match label.filter(|label| !label.eq_ignore_ascii_case("utf-8") && !label.eq_ignore_ascii_case("utf8")) {
-                None => json::decode(bytes, &limits),
+                None => json::decode(bytes, &limits).map(|value| (value, None)),
                 Some(label) => {
                     let text = charset::decode(bytes, Some(label))
                         .map_err(|error| Fault::new(Code::Malformed, error.to_string()))?;
-                    json::decode(text.as_bytes(), &limits)
+                    json::decode(text.as_bytes(), &limits).map(|value| (value, None))
                 }
             }
         }
@@ -76,6 +81,15 @@ pub(crate) fn decode(media: &Media, label: Option<&str>, bytes: &Bytes, max: usi
         Fault::new(code, format!("the body cannot be read: {error}"))
             .violations(vec![Violation { pointer, message: error.reason }])
     })
+}
+
+/// What an XML body would look like, for people; `None` for bodies that say it themselves.
+pub(crate) fn preview(send: &Send, body: &Value) -> Result<Option<String>, Fault> {
+    let Send::Xml { element } = send else { return Ok(None) };
+    let bad = |reason: String| Fault::new(Code::Invalid, format!("the body cannot be written: {reason}"));
+    let options = WriteOptions { declaration: false, pretty: true, ..WriteOptions::default() };
+    let bytes = Element::from_value(element, None, body).map_err(bad)?.encode_with(&options);
+    bytes.map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())).map_err(|error| bad(error.to_string()))
 }
 
 /// A rendered body and its content type.

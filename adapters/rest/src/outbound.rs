@@ -1,5 +1,6 @@
 //! The outbound half: one call, one answer, judged.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,10 +9,14 @@ use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::expr::{Expression, Scope};
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
+use gatehouse_core::nested::NestedError;
+use gatehouse_net::body::From;
 use gatehouse_net::client::Client;
+use gatehouse_net::parse::parse;
 use gatehouse_net::retry::retry_after;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::response::Parts;
+use http::{HeaderMap, Method, Request, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::file::{Called, Checked};
@@ -38,7 +43,10 @@ impl Outbound for Caller {
         );
         let exchange = Exchange { sent: Some(sent.clone()), answered: None };
         let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange))?;
-        judge(called, sent, response, self.checked.limits.body)
+        let (parts, bytes) = response.into_parts();
+        let read = Answer::read(called, &parts, &bytes, self.checked.limits.body).await;
+        let read = read.map_err(|fault| fault.exchange(answered(sent.clone(), parts.status, &bytes)))?;
+        judge(called, sent, parts, &bytes, read)
     }
 
     async fn probe(&self) -> Result<String, Fault> {
@@ -100,15 +108,8 @@ impl Caller {
             target.extend(utf8_percent_encode(&value, NON_ALPHANUMERIC));
             separator = '&';
         }
-        let mut closed;
-        let body = if called.nested.is_empty() {
-            call.body
-        } else {
-            closed = call.body.clone();
-            called.nested.close(&mut closed).map_err(|error| bad(error.to_string()))?;
-            &closed
-        };
-        let (body, content_type) = media::encode(&called.send, &called.charset, body)?;
+        let body = closed(called, call.body)?;
+        let (body, content_type) = media::encode(&called.send, &called.charset, &body)?;
         let mut request = Request::new(body);
         *request.method_mut() = called.method.clone();
         *request.uri_mut() = self.client.url(&target)?;
@@ -135,22 +136,62 @@ impl Caller {
     }
 }
 
+/// The body with its documents in strings closed.
+fn closed<'a>(called: &Called, body: &'a Value) -> Result<Cow<'a, Value>, Fault> {
+    if called.nested.is_empty() {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut closed = body.clone();
+    called.nested.close(&mut closed).map_err(|error| Fault::new(Code::Invalid, error.to_string()))?;
+    Ok(Cow::Owned(closed))
+}
+
+/// What a call would send, for people, where the body does not say it itself.
+pub(crate) fn preview(called: &Called, body: &Value) -> Result<Option<String>, Fault> {
+    media::preview(&called.send, closed(called, body)?.as_ref())
+}
+
+/// An answer's body, read.
+struct Answer {
+    media: Media,
+    body: Result<Value, Fault>,
+    /// Whether its documents in strings could be opened.
+    opened: Result<(), NestedError>,
+}
+
+impl Answer {
+    async fn read(called: &Called, parts: &Parts, bytes: &Bytes, max: usize) -> Result<Self, Fault> {
+        let (media, charset) = media::media(&parts.headers);
+        let (size, bytes, nested) = (bytes.len(), bytes.clone(), called.nested_reply.clone());
+        let reading = move || {
+            let mut body = match bytes.is_empty() {
+                true => Ok(Value::Null),
+                false => media::decode(&media, charset.as_deref(), &bytes, max).map(|(body, _)| body),
+            };
+            let opened = body.as_mut().map_or(Ok(()), |body| nested.open(body, &media::limits(max)));
+            Self { media, body, opened }
+        };
+        parse(size, From::Peer, reading).await
+    }
+}
+
+fn answered(sent: String, status: StatusCode, bytes: &Bytes) -> Exchange {
+    Exchange { sent: Some(sent), answered: Some(format!("{status}\n{}", Exchange::excerpt(bytes))) }
+}
+
 /// What HTTP, the content type and the endpoint's own rule say of an answer.
-fn judge(called: &Called, sent: String, response: Response<Bytes>, max: usize) -> Result<Reply, Fault> {
-    let (parts, bytes) = response.into_parts();
+fn judge(called: &Called, sent: String, parts: Parts, bytes: &Bytes, answer: Answer) -> Result<Reply, Fault> {
     let status = parts.status;
-    let answered = format!("{status}\n{}", Exchange::excerpt(&bytes));
-    let exchange = Exchange { sent: Some(sent), answered: Some(answered) };
-    let (media, charset) = media::media(&parts.headers);
+    let exchange = answered(sent, status, bytes);
+    let Answer { media, body, opened } = answer;
     let declared = parts.headers.contains_key(CONTENT_TYPE);
-    let body = if bytes.is_empty() { Ok(Value::Null) } else { media::decode(&media, charset.as_deref(), &bytes, max) };
     let protocol = by_status(status, &parts.headers);
     let body = match (body, &protocol) {
         (Ok(body), _) => body,
         // A refusal may say why in any form.
         (Err(_), Some(_)) => Value::from(String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).into_owned()),
         (Err(_), None) if !declared || matches!(&media, Media::Other(kind) if kind == "text/plain") => {
-            Value::from(String::from_utf8_lossy(&bytes).into_owned())
+            Value::from(String::from_utf8_lossy(bytes).into_owned())
         }
         // An HTML page instead of an answer is a login page or a proxy's.
         (Err(fault), None) => {
@@ -158,8 +199,7 @@ fn judge(called: &Called, sent: String, response: Response<Bytes>, max: usize) -
             return Err(Fault::new(Code::BadAnswer, text).exchange(exchange));
         }
     };
-    let mut body = body;
-    if let (Err(error), true) = (called.nested_reply.open(&mut body, &media::limits(max)), status.is_success()) {
+    if let (Err(error), true) = (opened, status.is_success()) {
         return Err(Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")).exchange(exchange));
     }
     called.outcome.judge(i64::from(status.as_u16()), &body, &exchange, protocol)?;

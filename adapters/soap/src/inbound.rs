@@ -13,7 +13,9 @@ use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::secret::Secrets;
 use gatehouse_core::xml::{self, Element};
 use gatehouse_core::{Map, Value};
+use gatehouse_net::body::From;
 use gatehouse_net::door::{Door, Request, Response, Service};
+use gatehouse_net::parse::parse;
 use gatehouse_net::problem::{Problem, rate_headers, status};
 use gatehouse_net::trace::traceparent;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -116,7 +118,11 @@ impl Port {
         let max = self.listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
         let (head, bytes) = request.split(max).await.map_err(refuse)?;
 
-        let mut envelope = open(&bytes, &media, version, max)?;
+        let reading = {
+            let (bytes, media) = (bytes.clone(), media.clone());
+            move || open(&bytes, &media, version, max)
+        };
+        let mut envelope = parse(bytes.len(), From::Caller, reading).await.map_err(refuse)??;
         let version = envelope.version;
         let refuse = |fault: Fault| Refusal::new(version, fault);
         let signed = self.accept.in_envelope(proven, &envelope).map_err(refuse)?;
@@ -129,7 +135,7 @@ impl Port {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
         }
-        let mut body = match &listener.contract {
+        let body = match &listener.contract {
             Some(contract) => contract.read_request(&envelope).map_err(|violations| {
                 let name = &contract.operation.name;
                 let text = format!("the request does not fit `{name}` of the WSDL");
@@ -138,8 +144,14 @@ impl Port {
             None => envelope.body.first().map(Element::to_value).unwrap_or_default(),
         };
         let limits = BodyLimits { bytes: listener.max_body, text: listener.max_body, ..BodyLimits::default() };
-        let opened = listener.nested.open(&mut body, &limits);
-        opened.map_err(|error| refuse(Fault::new(Code::Malformed, error.to_string())))?;
+        let opening = {
+            let (nested, mut body) = (listener.nested.clone(), body);
+            move || nested.open(&mut body, &limits).map(|()| body)
+        };
+        // Documents in strings are read like bodies.
+        let size = if listener.nested.is_empty() { 0 } else { bytes.len() };
+        let opened = parse(size, From::Caller, opening).await.map_err(refuse)?;
+        let body = opened.map_err(|error| refuse(Fault::new(Code::Malformed, error.to_string())))?;
         let id = message_id(listener, &envelope, &body).map_err(refuse)?;
         let admission = match admission.take() {
             Some(admission) => admission,
@@ -149,6 +161,7 @@ impl Port {
         let arrival = Arrival {
             meta: meta(&envelope, action.as_deref()),
             body: body.clone(),
+            document: std::mem::take(&mut envelope.body).into_iter().next(),
             id: id.clone(),
             traceparent,
             original: bytes,

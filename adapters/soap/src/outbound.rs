@@ -9,7 +9,9 @@ use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::secret::Secrets;
 use gatehouse_core::xml::{self, Element};
+use gatehouse_net::body::From;
 use gatehouse_net::client::{Client, ClientConfig};
+use gatehouse_net::parse::parse;
 use gatehouse_net::retry::retry_after;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -68,7 +70,7 @@ impl Caller {
         let written = self.request(operation, &body, Vec::new())?;
         let response = self.client.send(written).await?;
         let (parts, bytes) = response.into_parts();
-        let answer = Answer::read(parts.status, &parts.headers, &bytes, operation.max_answer);
+        let answer = Answer::read(parts.status, &parts.headers, &bytes, operation.max_answer).await?;
         let judged = judge(operation, parts.status, &parts.headers, answer, &Exchange::default());
         judged.map_err(|fault| login::refused(operation, &fault))
     }
@@ -184,6 +186,7 @@ impl Outbound for Caller {
         let (parts, bytes) = response.into_parts();
         exchange.answered = Some(format!("HTTP {}\n{}", parts.status, Exchange::excerpt(&bytes)));
         let answer = Answer::read(parts.status, &parts.headers, &bytes, operation.max_answer);
+        let answer = answer.await.map_err(|fault| fault.exchange(exchange.clone()))?;
         if let Some((keeper, token)) = keeper
             && keeper.is_expired(i64::from(parts.status.as_u16()), &answer.value())
         {
@@ -302,11 +305,16 @@ enum Answer {
 }
 
 impl Answer {
-    fn read(status: StatusCode, headers: &HeaderMap, bytes: &Bytes, max: usize) -> Self {
+    async fn read(status: StatusCode, headers: &HeaderMap, bytes: &Bytes, max: usize) -> Result<Self, Fault> {
         if bytes.is_empty() || status == StatusCode::NO_CONTENT {
-            return Self::Empty;
+            return Ok(Self::Empty);
         }
         let media = Media::of(headers).unwrap_or_default();
+        let (size, bytes) = (bytes.len(), bytes.clone());
+        parse(size, From::Peer, move || Self::decode(&media, &bytes, max)).await
+    }
+
+    fn decode(media: &Media, bytes: &Bytes, max: usize) -> Self {
         match media.essence.as_str() {
             "text/xml" | "application/soap+xml" | "application/xml" | "multipart/related" | "" => {}
             other => return Self::Other(format!("`{}` instead of SOAP", other.chars().take(60).collect::<String>())),
@@ -316,7 +324,7 @@ impl Answer {
             xml::decode(bytes, charset, &limits).map_err(|error| format!("broken XML: {error}"))
         };
         let root = if media.is_related() {
-            mime::read(&media, bytes).map_err(|error| format!("broken parts: {error}")).and_then(|package| {
+            mime::read(media, bytes).map_err(|error| format!("broken parts: {error}")).and_then(|package| {
                 let mut root = decode(&package.root, package.media.charset.as_deref())?;
                 package.resolve(&mut root, max)?;
                 Ok(root)

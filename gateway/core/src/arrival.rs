@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::fault::Fault;
 use crate::limits::Limits;
 use crate::value::Value;
+use crate::xml::Element;
 
 /// Leave to send one arrival; what a caller may be told of its rate.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Admission {
 pub struct Arrival {
     /// The decoded body.
     pub body: Value,
+    /// The XML that the body was read from, where it was XML: mappings with prefixes look up namespaces in it.
+    pub document: Option<Element>,
     /// The caller's own id for it, if it sends one: 1 to 255 visible characters.
     pub id: Option<String>,
     /// Named things beside the body (path parameters, chosen headers): expressions and mappings see them as `meta`.

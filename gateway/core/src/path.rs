@@ -32,6 +32,11 @@ impl Path {
     /// # Errors
     /// Byte offset and reason.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        Self::parse_with(text, str::to_owned)
+    }
+
+    /// As [`Path::parse`], with each name that is not in backticks as `expand` gives it.
+    pub(crate) fn parse_with(text: &str, mut expand: impl FnMut(&str) -> String) -> Result<Self, (usize, String)> {
         let mut steps = Vec::new();
         let mut at = 0;
         loop {
@@ -42,7 +47,7 @@ impl Path {
                 close + 2
             } else {
                 let end = rest.find(['.', '[', ']', '`']).unwrap_or(rest.len());
-                steps.push(Step::Name(rest[..end].to_owned()));
+                steps.push(Step::Name(expand(&rest[..end])));
                 end
             };
             if let Some(Step::Name(name)) = steps.last()

@@ -6,6 +6,7 @@ pub mod body;
 pub mod client;
 pub mod door;
 mod head;
+pub mod parse;
 pub mod path;
 pub mod problem;
 pub mod retry;

@@ -207,10 +207,7 @@ async fn an_acknowledgement_that_takes_too_long_is_recognised(broker: &'static B
             ),
         ),
         ("systems/crm.yaml", &crm(&format!("http://{}", slow.address), "limits: { timeout: 30s }", "")),
-        (
-            "systems/well.yaml",
-            &crm(&format!("http://{}", well.address), "", "").replace("system: crm", "system: well"),
-        ),
+        ("systems/well.yaml", &crm(&format!("http://{}", well.address), "", "").replace("system: crm", "system: well")),
         ("amqp.secret", &broker.url()),
     ]);
     let running = place.start().await;

@@ -1,8 +1,11 @@
-//! L5. Callers that send the same order many times at once: one effect, and each hears yes, or that it is being taken.
+//! Callers that hurt without knowing it: the same order many times at once (L5), and a body that takes long to read.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::stub::{Does, Stub, yes};
 use super::*;
 
+/// How many send the same.
 const CALLERS: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,4 +41,71 @@ async fn the_same_order_many_times_at_once_is_one_effect() {
     running.drained().await;
     assert_eq!(stub.calls().len(), 5, "{:?}", stub.calls());
     running.gateway.stop().await;
+}
+
+/// A body that takes long to read and turns out to be broken at its very end does not keep others waiting, with one worker
+/// for all: a small order that comes after it is answered before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_body_does_not_stall_a_small_request_beside_it() {
+    let stub = Stub::start(|_| Does::Says(yes())).await;
+    let ports = Ports::find();
+    let place = Place::new(&[
+        ("gatehouse.yaml", &ports.instance("")),
+        ("systems/shop.yaml", &crate::harness::SHOP.replace("64KiB", "8MiB")),
+        ("orders.yaml", &routes(PATIENT)),
+        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
+    ]);
+    let process = Process::start(&place, &ports, |command| {
+        command.env("TOKIO_WORKER_THREADS", "1");
+    })
+    .await;
+    let references = "&amp;".repeat((4 << 20) / 5);
+    for (round, (media, body)) in [
+        ("application/xml", format!("<o><a>{references}</a>")),
+        ("application/json", format!("{{\"a\":\"{}\"", "\\u4e2d".repeat((4 << 20) / 6))),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut overtaken = false;
+        for n in 0..50 {
+            let mut large = tokio::net::TcpStream::connect(ports.listen).await.expect("connects");
+            let head = format!(
+                "POST /hooks/orders HTTP/1.1\r\nhost: g\r\nx-api-key: {KEY}\r\nconnection: close\r\ncontent-type: {media}\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            large.write_all(head.as_bytes()).await.expect("written");
+            large.write_all(body.as_bytes()).await.expect("written");
+            let own = large.local_addr().expect("an address").port();
+            until("the gateway to have taken every byte", async || all_taken(own, ports.listen.port())).await;
+            process.insist(&format!("SMALL-{round}-{n}")).await;
+            let waits =
+                matches!(large.try_read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+            let mut answer = String::new();
+            timeout(PATIENCE, large.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            if waits {
+                overtaken = true;
+                break;
+            }
+        }
+        assert!(overtaken, "no small order was answered while the gateway read {media}");
+    }
+    process.stop().await;
+}
+
+/// Whether a connection's bytes have left the sender's kernel and been taken out of the receiver's (`/proc/net/tcp`).
+fn all_taken(client: u16, server: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let empty = |from: u16, to: u16, queue: usize| {
+        table.lines().any(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let port = |field: &str| field.rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
+            fields.len() > 4
+                && port(fields[1]) == Some(from)
+                && port(fields[2]) == Some(to)
+                && fields[4].split(':').nth(queue) == Some("00000000")
+        })
+    };
+    empty(client, server, 0) && empty(server, client, 1)
 }

@@ -74,9 +74,7 @@ const KILLS: usize = 3;
 async fn killed_under_load(kind: &str) {
     let Some(server) = Server::start(kind).await else { return };
     let flag = if server.name == "postgres" { "-c" } else { "-e" };
-    server
-        .control(&["sql", flag, "CREATE TABLE receivable (no VARCHAR(40) NOT NULL, who VARCHAR(40) NOT NULL)"])
-        .await;
+    server.control(&["sql", flag, "CREATE TABLE receivable (no VARCHAR(40) NOT NULL, who VARCHAR(40) NOT NULL)"]).await;
     let address = server.url.split_once('@').expect("user and address").1;
     let books = format!(
         "version: 1\nsystem: crm\nadapter: sql\ndatabase: {kind}\naddress: {address}\nuser: gatehouse\npassword: \"${{file:database.secret}}\"\ninbox: {{ table: inbox }}\nlimits: {{ timeout: 5s, concurrency: 8 }}\ncircuit: {{ open_after: 3, retry_after: 200ms }}\nendpoints:\n  put:\n    table: receivable\n    columns: {{ no: body.orderNo, who: body.customer }}\n"

@@ -84,7 +84,8 @@ async fn on_a_full_disk_nothing_is_taken_and_letters_are_read() {
 
     disk.relieve();
     open.send_replace(true);
-    until("an order to be taken", async || running.post("/hooks/orders", order("AFTER", "c")).await.status == 202).await;
+    until("an order to be taken", async || running.post("/hooks/orders", order("AFTER", "c")).await.status == 202)
+        .await;
     taken.insert("AFTER".to_owned());
     until("everything that was taken", async || taken.iter().all(|number| stub.effects().contains_key(number))).await;
     assert!(stub.effects().values().all(|keys| keys.len() == 1), "{:?}", stub.effects());
@@ -113,10 +114,17 @@ async fn failed_syncs_lose_nothing_that_was_taken() {
         let words = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", inject];
         let gateway = command.as_std().get_program().to_owned();
         let arguments: Vec<_> = command.as_std().get_args().map(ToOwned::to_owned).collect();
-        let variables: Vec<_> = command.as_std().get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
+        let variables: Vec<_> =
+            command.as_std().get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
         let log = std::fs::File::options().append(true).open(place.root().join("data/gateway.log")).expect("a log");
         let mut traced = Command::new("strace");
-        traced.args(words).arg(gateway).args(arguments).stdout(std::process::Stdio::null()).stderr(log).kill_on_drop(true);
+        traced
+            .args(words)
+            .arg(gateway)
+            .args(arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
         for (name, value) in variables {
             traced.env(name, value.unwrap_or_default());
         }

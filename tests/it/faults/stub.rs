@@ -67,10 +67,7 @@ impl Stub {
         Self::bound(Some(Arc::new(config).into()), manner).await
     }
 
-    async fn bound(
-        tls: Option<tokio_rustls::TlsAcceptor>,
-        manner: impl FnMut(&Call) -> Does + Send + 'static,
-    ) -> Self {
+    async fn bound(tls: Option<tokio_rustls::TlsAcceptor>, manner: impl FnMut(&Call) -> Does + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {

@@ -63,7 +63,9 @@ async fn a_target_that_cannot_prove_itself_gets_nothing() {
     let targets = targets.join(", ");
     place.write(
         "orders.yaml",
-        &format!("version: 1\nroutes:\n  - {{ route: orders, from: shop/orders, type: order.paid, to: [{targets}] }}\n"),
+        &format!(
+            "version: 1\nroutes:\n  - {{ route: orders, from: shop/orders, type: order.paid, to: [{targets}] }}\n"
+        ),
     );
     let running = place.start().await;
     running.order("T-1", "c").await;
@@ -75,11 +77,15 @@ async fn a_target_that_cannot_prove_itself_gets_nothing() {
         for attempt in &letter.attempts {
             assert_eq!(attempt.code, "unreachable", "{target}: {attempt:?}");
             assert!(attempt.text.contains(wanted), "{target}: {attempt:?}");
-            assert!(attempt.text.contains(if target == "old/put" { "peer" } else { "certificate" }), "{target}: {attempt:?}");
+            assert!(
+                attempt.text.contains(if target == "old/put" { "peer" } else { "certificate" }),
+                "{target}: {attempt:?}"
+            );
         }
         assert_eq!(letter.attempts.len(), 2, "{target}");
     }
-    until("the sound one", async || stubs.iter().any(|(name, stub, _)| *name == "sound" && stub.calls().len() == 1)).await;
+    until("the sound one", async || stubs.iter().any(|(name, stub, _)| *name == "sound" && stub.calls().len() == 1))
+        .await;
     for (name, stub, _) in stubs.iter().filter(|(name, ..)| *name != "sound") {
         assert!(stub.calls().is_empty(), "{name} was sent something");
     }

@@ -97,6 +97,7 @@ fn arrival(change: &Change) -> Arrival {
     meta.extend(change.before.clone().map(|before| ("before".to_owned(), before)));
     Arrival {
         body: change.row.clone(),
+        document: None,
         id: Some(change.id.clone()),
         meta: meta.into_iter().collect(),
         traceparent: None,
@@ -132,6 +133,7 @@ pub(crate) async fn bury(intake: &dyn Intake, endpoint: &str, table: &str, id: S
     let meta = [("table".to_owned(), Value::from(table))];
     let arrival = Arrival {
         body: Value::from(document),
+        document: None,
         id: Some(id),
         meta: meta.into_iter().collect(),
         traceparent: None,

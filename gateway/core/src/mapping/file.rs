@@ -8,13 +8,14 @@ use serde::Deserialize;
 
 use super::clean::{self, Clean};
 use super::convert::{self, Kind};
+use super::namespaces::{self, Prefixes};
 use super::{Mapping, Otherwise, Row};
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::expr::{Expression, Names};
 use crate::outcome::{compile as compile_expression, expression_problem};
 use crate::path::{Path, Step};
 use crate::value::Value;
-use crate::yaml::{self, Located};
+use crate::yaml::{self, Entries, Located};
 
 /// The most rows of a table.
 const MAX_ROWS: usize = 2_000;
@@ -30,6 +31,10 @@ pub struct MappingFile {
     /// The canonical type that it makes; left out where it makes a target's shape.
     #[serde(default)]
     pub to: Option<Located<String>>,
+    /// Prefixes for XML names that local names cannot tell apart: `{ tax: "urn:tax:2" }`. A path then writes `tax:Amount` or
+    /// `@tax:rate`; a name without a prefix is found in whatever namespace it is.
+    #[serde(default)]
+    pub namespaces: Entries<Located<String>>,
     /// The rows, in the order in which their target fields are written.
     pub rows: Vec<RowFile>,
 }
@@ -107,9 +112,22 @@ pub(super) fn compile(file: &SourceFile, problems: &mut Problems) -> Option<Mapp
             format!("a table has at most {MAX_ROWS} rows"),
         ));
     }
+    let prefixes = Prefixes::check(&table.namespaces, file, &mut found);
     let mut rows: Vec<Row> = Vec::with_capacity(table.rows.len());
     for (index, row) in table.rows.iter().enumerate() {
-        let Some(compiled) = (Checker { file, problems: &mut found }).row(index + 1, row) else { continue };
+        let checker = Checker { file, prefixes: &prefixes, problems: &mut found };
+        let Some(compiled) = checker.row(index + 1, row) else { continue };
+        if table.to.is_some() && namespaces::is_qualified(&compiled.to) {
+            found.push(
+                Problem::error(
+                    "namespace",
+                    file,
+                    row.to.span.clone(),
+                    format!("`{}` has a namespace, and a canonical type knows none", row.to.value),
+                )
+                .help("write the local name here; prefixes are for `from`, and for `to` of a mapping to a target"),
+            );
+        }
         if let Some(other) = rows.iter().find(|other| overlap(&other.to, &compiled.to)) {
             found.push(Problem::error(
                 "duplicate",
@@ -122,7 +140,12 @@ pub(super) fn compile(file: &SourceFile, problems: &mut Problems) -> Option<Mapp
     }
     let sound = !found.has_errors();
     problems.extend(found);
-    sound.then(|| Mapping { name: Arc::from(table.mapping.value.as_str()), to: table.to.map(|to| to.value), rows })
+    sound.then(|| Mapping {
+        name: Arc::from(table.mapping.value.as_str()),
+        to: table.to.map(|to| to.value),
+        wanted: namespaces::wanted(&rows),
+        rows,
+    })
 }
 
 /// Whether one path is the other, or leads through it.
@@ -133,6 +156,7 @@ fn overlap(a: &[Step], b: &[Step]) -> bool {
 
 struct Checker<'a> {
     file: &'a SourceFile,
+    prefixes: &'a Prefixes<'a>,
     problems: &'a mut Problems,
 }
 
@@ -141,7 +165,7 @@ impl Checker<'_> {
         self.problems.push(Problem::error(code, self.file, at.clone(), message));
     }
 
-    fn row(&mut self, number: usize, row: &RowFile) -> Option<Row> {
+    fn row(mut self, number: usize, row: &RowFile) -> Option<Row> {
         let before = self.problems.iter().count();
         let to = self.path(&row.to);
         let from = row.from.as_ref().and_then(|from| self.path(from));
@@ -217,13 +241,7 @@ impl Checker<'_> {
     }
 
     fn path(&mut self, at: &Located<String>) -> Option<Path> {
-        match Path::parse(at) {
-            Ok(path) => Some(path),
-            Err((_, reason)) => {
-                self.error("bad-path", &at.span, format!("`{}` is no path: {reason}", at.value));
-                None
-            }
-        }
+        self.prefixes.path(at, self.problems)
     }
 
     fn kind(&mut self, row: &RowFile) -> Kind {

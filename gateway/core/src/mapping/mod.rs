@@ -1,11 +1,12 @@
 //! Mapping tables: rows of source field → target field, compiled once, run natively.
 //!
-//! [`file`] reads and compiles a table, [`run`] applies it, [`convert`] holds its types and [`clean`] its cleaning
-//! words. Expressions are used only by rows that have one.
+//! [`file`] reads and compiles a table, [`namespaces`] its prefixes, [`run`] applies it, [`convert`] holds its types and
+//! [`clean`] its cleaning words. Expressions are used only by rows that have one.
 
 mod clean;
 mod convert;
 mod file;
+mod namespaces;
 mod run;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::expr::{Expression, Scope};
 use crate::fault::Violation;
 use crate::path::Step;
 use crate::value::Value;
+use crate::xml::{Element, WantedNames};
 
 pub use clean::CLEANERS;
 pub use convert::TYPES;
@@ -31,6 +33,8 @@ pub struct Mapping {
     name: Arc<str>,
     to: Option<String>,
     rows: Vec<Row>,
+    /// The names with a namespace that its rows read.
+    wanted: WantedNames,
 }
 
 /// A compiled row.
@@ -88,6 +92,31 @@ impl Mapping {
         self.to.as_deref()
     }
 
+    /// Whether a row reads a name with a namespace: then it needs the document that the source was read from.
+    #[must_use]
+    pub fn reads_namespaces(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Whether a row writes a name with a namespace: then what it makes is XML.
+    #[must_use]
+    pub fn writes_namespaces(&self) -> bool {
+        self.rows.iter().any(|row| namespaces::is_qualified(&row.to))
+    }
+
+    /// As [`Mapping::apply`], for a source that was read from an XML document: rows find its names with namespaces too.
+    ///
+    /// # Errors
+    /// As [`Mapping::apply`].
+    pub fn apply_to(
+        &self,
+        source: &Value,
+        document: Option<&Element>,
+        extra: &Scope<'_>,
+    ) -> Result<Value, Vec<Violation>> {
+        self.apply(&namespaces::seen(source, document, &self.wanted), extra)
+    }
+
     /// Shapes `source`. `extra` holds further names that `value` expressions see (`meta`).
     ///
     /// # Errors
@@ -111,3 +140,6 @@ pub fn json_schema() -> Schema {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod namespaces_tests;

@@ -6,6 +6,7 @@
 mod files;
 mod gateway;
 mod plan;
+mod prefixes;
 mod routes;
 mod suite;
 mod system;
@@ -17,7 +18,7 @@ pub use files::Files;
 pub use gateway::{Address, AdminConfig, BusConfig, Gateway, GatewayFile, StoreConfig, Telemetry, TlsConfig};
 pub use plan::{Planned, outbound_body};
 pub use routes::{RetryPolicy, Route, RoutesFile, Target, Unrouted};
-pub use suite::{RouteTest, TestOutcome, TestsFile, decode_sample, preview};
+pub use suite::{RouteTest, Sample, TestOutcome, TestsFile, decode_sample, preview};
 
 use crate::adapter::{Adapter, System};
 use crate::diagnostics::Problems;

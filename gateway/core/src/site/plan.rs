@@ -7,6 +7,7 @@ use super::{Route, Target};
 use crate::expr::Scope;
 use crate::fault::{Code, Fault};
 use crate::value::Value;
+use crate::xml::Element;
 
 /// What a route makes of one arrival.
 #[derive(Clone, Debug)]
@@ -20,13 +21,13 @@ pub struct Planned {
 }
 
 impl Route {
-    /// Maps, judges and routes one arrival.
+    /// Maps, judges and routes one arrival; `document` is the XML that its body was read from, if it was XML.
     ///
     /// # Errors
     /// `Invalid` with violations where a row or the type refuses it, or a condition cannot be judged.
-    pub fn plan(&self, source: &Value, meta: &Value) -> Result<Planned, Fault> {
+    pub fn plan(&self, source: &Value, document: Option<&Element>, meta: &Value) -> Result<Planned, Fault> {
         let body = match &self.map {
-            Some(map) => map.apply(source, &Scope::new().with("meta", meta)).map_err(|violations| {
+            Some(map) => map.apply_to(source, document, &Scope::new().with("meta", meta)).map_err(|violations| {
                 Fault::new(Code::Invalid, format!("mapping `{}` refuses it", map.name())).violations(violations)
             })?,
             None => source.clone(),

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Files;
+use super::prefixes::{self, Step};
 use crate::adapter::{Direction, Endpoint, System};
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::expr::{Expression, Names};
@@ -267,7 +268,7 @@ impl Checker<'_> {
             );
         }
         self.endpoint(&row.from, Direction::Inbound);
-        let map = self.mapping(row.map.as_ref());
+        let map = self.mapping(row.map.as_ref(), Step::In);
         let kind = self.kind(&row.kind);
         if let (Some(Some(map)), Some(at)) = (&map, &row.map)
             && let Some(to) = map.to()
@@ -299,7 +300,7 @@ impl Checker<'_> {
                 Unrouted::Reject
             }
         };
-        let reply = self.mapping(row.reply.as_ref());
+        let reply = self.mapping(row.reply.as_ref(), Step::Reply);
         if request && row.to.len() != 1 {
             self.error(
                 "one-target",
@@ -340,7 +341,7 @@ impl Checker<'_> {
     fn target(&mut self, row: &TargetFile, route: &str, names: &Names, request: bool) -> Option<Target> {
         self.endpoint(&row.target, Direction::Outbound);
         let (system, endpoint) = row.target.split_once('/')?;
-        let map = self.mapping(row.map.as_ref());
+        let map = self.mapping(row.map.as_ref(), Step::Out);
         let when = match row.when.as_ref() {
             None => Some(None),
             Some(text) => match Expression::compile(text, names) {
@@ -411,9 +412,10 @@ impl Checker<'_> {
 
     /// `None`: named, but not there. `Some(None)`: not named.
     #[expect(clippy::option_option, reason = "not named, named and there, and named but missing are three things")]
-    fn mapping(&mut self, at: Option<&Located<String>>) -> Option<Option<Arc<Mapping>>> {
+    fn mapping(&mut self, at: Option<&Located<String>>, step: Step) -> Option<Option<Arc<Mapping>>> {
         let Some(at) = at else { return Some(None) };
         if let Some(mapping) = self.known.mappings.get(at.as_str()) {
+            prefixes::check(mapping, step, at, self.file, self.problems);
             return Some(Some(mapping.clone()));
         }
         if self.known.files.get(&format!("mappings/{}.yaml", at.value)).is_none() {

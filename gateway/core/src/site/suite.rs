@@ -12,7 +12,7 @@ use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::json;
 use crate::limits::BodyLimits;
 use crate::value::Value;
-use crate::xml;
+use crate::xml::{self, Element};
 use crate::yaml::{self, Located};
 
 /// A file of tests.
@@ -58,7 +58,7 @@ pub struct RouteTest {
     /// `tests/orders.yaml:3:5`.
     pub place: String,
     route: Arc<Route>,
-    body: Value,
+    sample: Sample,
     message: Option<Value>,
     targets: Option<BTreeMap<String, Value>>,
     refused: Option<String>,
@@ -80,7 +80,7 @@ impl RouteTest {
     #[must_use]
     pub fn run(&self, systems: &BTreeMap<String, Arc<dyn System>>) -> TestOutcome {
         let mut failures = Vec::new();
-        match (self.route.plan(&self.body, &Value::map()), &self.refused) {
+        match (self.route.plan(&self.sample.body, self.sample.document.as_ref(), &Value::map()), &self.refused) {
             (Err(fault), Some(reason)) => {
                 let said = explain(&fault);
                 if !said.contains(reason.as_str()) {
@@ -186,7 +186,7 @@ pub(super) fn check(files: &Files, routes: &[Arc<Route>], problems: &mut Problem
                 continue;
             };
             let (line, column) = file.place(row.test.span.start);
-            let Some(body) = arrival(&row, files, file, problems) else { continue };
+            let Some(sample) = arrival(&row, files, file, problems) else { continue };
             let message = row.message.as_ref().and_then(|text| read_json(text, file, problems));
             let targets = row.targets.as_ref().map(|targets| {
                 targets
@@ -198,7 +198,7 @@ pub(super) fn check(files: &Files, routes: &[Arc<Route>], problems: &mut Problem
                 name: row.test.value.clone(),
                 place: format!("{}:{line}:{column}", file.name()),
                 route: route.clone(),
-                body,
+                sample,
                 message,
                 targets,
                 refused: row.refused.as_ref().map(|reason| reason.value.clone()),
@@ -208,9 +208,9 @@ pub(super) fn check(files: &Files, routes: &[Arc<Route>], problems: &mut Problem
     tests
 }
 
-fn arrival(row: &TestFile, files: &Files, file: &SourceFile, problems: &mut Problems) -> Option<Value> {
+fn arrival(row: &TestFile, files: &Files, file: &SourceFile, problems: &mut Problems) -> Option<Sample> {
     match (&row.body, &row.file) {
-        (Some(text), None) => read_json(text, file, problems),
+        (Some(text), None) => read_json(text, file, problems).map(Sample::from),
         (None, Some(path)) => {
             let Some(sample) = files.file(path) else {
                 problems.push(Problem::error(
@@ -244,16 +244,37 @@ fn arrival(row: &TestFile, files: &Files, file: &SourceFile, problems: &mut Prob
     }
 }
 
+/// What a source would send.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The decoded body.
+    pub body: Value,
+    /// The XML that it was read from, if it was XML.
+    pub document: Option<Element>,
+}
+
+impl From<Value> for Sample {
+    fn from(body: Value) -> Self {
+        Self { body, document: None }
+    }
+}
+
+impl From<Element> for Sample {
+    fn from(document: Element) -> Self {
+        Self { body: document.to_value(), document: Some(document) }
+    }
+}
+
 /// Reads a sample by its name: `.xml` is XML, the rest JSON.
 ///
 /// # Errors
 /// What is wrong with it, with line and column.
-pub fn decode_sample(sample: &SourceFile) -> Result<Value, String> {
+pub fn decode_sample(sample: &SourceFile) -> Result<Sample, String> {
     let bytes = sample.text().as_bytes();
     let decoded = if sample.name().ends_with(".xml") {
-        xml::decode(bytes, Some("utf-8"), &BodyLimits::default()).map(|element| element.to_value())
+        xml::decode(bytes, Some("utf-8"), &BodyLimits::default()).map(Sample::from)
     } else {
-        json::decode(bytes, &BodyLimits::default())
+        json::decode(bytes, &BodyLimits::default()).map(Sample::from)
     };
     decoded.map_err(|error| error.to_string())
 }

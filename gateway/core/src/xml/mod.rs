@@ -3,11 +3,12 @@
 //! XML 1.0 (5th edition) with Namespaces 1.0 and without document types: a DOCTYPE is refused where it begins, so there
 //! are no entities, no external files and no default attributes. Comments and processing instructions are checked and
 //! left out. The rooms: [`names`] knows which characters may stand where, [`gate`] checks what the lexer (quick-xml)
-//! lets through, [`tree`] builds elements from it, [`value`] turns them into values and back, [`write`](mod@write)
-//! writes them.
+//! lets through, [`tree`] builds elements from it, [`value`] turns them into values and back, [`qualified`] gives values
+//! names with namespaces where they are asked for, [`write`](mod@write) writes them.
 
 mod gate;
 mod names;
+mod qualified;
 mod tree;
 mod value;
 mod write;
@@ -17,6 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use qualified::{WantedNames, clark};
 pub use tree::{decode, text_of};
 pub use write::{NotXml, WriteOptions};
 

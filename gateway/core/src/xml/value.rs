@@ -3,7 +3,7 @@
 //! Not every tree comes back as it was: comments, prefixes, namespaces and the order among *different* children are no
 //! part of a value. What a value does hold is never lost or merged.
 
-use super::{Attribute, Element, Node, QName, XSI, is_name, names};
+use super::{Attribute, Element, Node, QName, XSI, clark, is_name, names};
 use crate::value::{Map, Value};
 
 /// The key of an element's own text where it has attributes or children too.
@@ -52,7 +52,8 @@ impl Element {
     }
 
     /// The other way of [`Element::to_value`]: a map's keys become children (`@name` attributes, `#text` text), a list
-    /// becomes repeated elements, null becomes `xsi:nil="true"`. All elements are put into `namespace`; attributes are in none.
+    /// becomes repeated elements, null becomes `xsi:nil="true"`. All elements are put into `namespace`; attributes are in
+    /// none. A key `{other}name` or `@{other}name` is an element or attribute of the namespace `other`.
     ///
     /// # Errors
     /// A key that is no XML name, a list where one element is asked for, or a character that XML cannot carry; with
@@ -98,15 +99,18 @@ fn fill(
                 }
                 scalar => scalar_text(scalar, path)?,
             };
+            let (namespace, local) = clark(local).map_or((None, local), |(namespace, local)| (Some(namespace), local));
             check_name(local, path)?;
-            element.attributes.push(Attribute { name: QName::new(None, local), value: attributes });
+            element.attributes.push(Attribute { name: QName::new(namespace, local), value: attributes });
         } else {
-            check_name(key, path)?;
+            let (own, local) = clark(key).map_or((None, key.as_str()), |(own, local)| (Some(own), local));
+            check_name(local, path)?;
             let items = match item {
                 Value::List(items) => items.as_slice(),
                 one => std::slice::from_ref(one),
             };
-            let name = QName { namespace: namespace.cloned(), local: key.as_str().into() };
+            let own = own.map(std::sync::Arc::from);
+            let name = QName { namespace: own.or_else(|| namespace.cloned()), local: local.into() };
             for item in items {
                 let mut child = Element { name: name.clone(), attributes: Vec::new(), children: Vec::new() };
                 fill(&mut child, namespace, item, path)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use gatehouse_core::diagnostics::{SourceFile, closest};
-use gatehouse_core::site::{decode_sample, outbound_body, preview};
+use gatehouse_core::site::{Sample, decode_sample, outbound_body, preview};
 use gatehouse_core::{Fault, Value};
 
 use super::{SiteArgs, check, out};
@@ -26,7 +26,7 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
     let source = if name.ends_with(".xml") {
         // The file's own declaration says its charset, as it would on a wire that does not.
         gatehouse_core::xml::decode(&bytes, None, &gatehouse_core::limits::BodyLimits::default())
-            .map(|element| element.to_value())
+            .map(Sample::from)
             .map_err(|error| error.to_string())
     } else {
         String::from_utf8(bytes)
@@ -40,8 +40,8 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
             return Ok(ExitCode::from(out::FAILED));
         }
     };
-    step("1 decode", &format!("{name}, as `{}` would send it", route.from), Some(&source));
-    let planned = match route.plan(&source, &Value::map()) {
+    step("1 decode", &format!("{name}, as `{}` would send it", route.from), Some(&source.body));
+    let planned = match route.plan(&source.body, source.document.as_ref(), &Value::map()) {
         Ok(planned) => planned,
         Err(fault) => return Ok(refused("2 map in, validate", &fault)),
     };

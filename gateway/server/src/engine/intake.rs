@@ -127,7 +127,7 @@ impl Desk {
         // Every route judges it before anything is sent: an arrival is taken whole or not at all.
         let mut planned = Vec::with_capacity(entrance.routes.len());
         for lane in &entrance.routes {
-            let plan = lane.route.plan(&arrival.body, &arrival.meta)?;
+            let plan = lane.route.plan(&arrival.body, arrival.document.as_ref(), &arrival.meta)?;
             if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
                 return Err(Fault::new(
                     Code::Unrouted,

@@ -110,6 +110,7 @@ pub(super) async fn again(intake: &dyn Intake, letter: &Letter, meta: &str) -> R
     let meta = json::decode(meta.as_bytes(), &BUS_LIMITS).map_err(|error| error.to_string())?;
     let arrival = Arrival {
         body,
+        document: None,
         id: Some(letter.summary.message_id.clone()),
         meta,
         traceparent: None,
