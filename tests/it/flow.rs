@@ -1,5 +1,6 @@
 //! Whole gateways, from a caller's request to its effect at the targets.
 
+mod bodies;
 mod circuit;
 mod delivery;
 mod door;

@@ -176,3 +176,20 @@ async fn half_a_body_is_no_message() {
     running.drained().await;
     assert_eq!(crm.took().len(), 1, "the whole one, later: {:?}", crm.took());
 }
+
+/// A body that never ends is cut at the endpoint's limit, with and without a length.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_over_the_limit_is_cut() {
+    let (_place, crm, running) = start().await;
+    let head = sound("LONG").split_once("Content-Length").expect("a length").0.replace("Connection: close\r\n", "");
+    let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
+    let endless = format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(6));
+    let declared = format!("{head}Content-Length: 99999999\r\n\r\n{}", " ".repeat(1000));
+    for (what, request) in [("without a length", endless), ("with one", declared)] {
+        let answer = raw(&running, request.as_bytes()).await.unwrap_or_else(|| panic!("{what}: it stays open"));
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{what}: {answer}");
+    }
+    running.order("GOOD", "c").await;
+    running.drained().await;
+    assert_eq!(crm.took().len(), 1, "{:?}", crm.took());
+}

@@ -137,7 +137,7 @@ fn a_prefix_in_to_writes_the_namespace() {
 #[test]
 fn what_a_prefix_cannot_mean_is_told_with_its_place_and_mend() {
     let told = problems(
-        "version: 1\nmapping: tax\nto: order\nnamespaces:\n  tax: urn:tax\n  xmlns: urn:x\n  \"a b\": urn:y\n  e: \"\"\nrows:\n  - { to: a, from: \"txa:Amount\" }\n  - { to: b, from: \"q:Amount.@z:rate\" }\n  - { to: \"tax:c\", from: c }\n",
+        "version: 1\nmapping: tax\nto: order\nnamespaces:\n  tax: urn:tax\n  xmlns: urn:x\n  \"a b\": urn:y\n  e: \"\"\nrows:\n  - { to: a, from: \"taxs:Amount\" }\n  - { to: b, from: \"q:Amount.@z:rate\" }\n  - { to: \"tax:c\", from: c }\n",
     );
     let find = |place: &str| {
         told.iter()
@@ -149,7 +149,7 @@ fn what_a_prefix_cannot_mean_is_told_with_its_place_and_mend() {
     assert_eq!(find("mappings/tax.yaml:7:3")[0].1, "`a b` cannot be a prefix");
     assert_eq!(find("mappings/tax.yaml:8:6")[0].1, "`` is no namespace");
     let near = find("mappings/tax.yaml:10:20");
-    assert_eq!(near, [("unknown-prefix", "the prefix `txa` of `txa:Amount` is not declared", "did you mean `tax`?")]);
+    assert_eq!(near, [("unknown-prefix", "the prefix `taxs` of `taxs:Amount` is not declared", "did you mean `tax`?")]);
     let far = find("mappings/tax.yaml:11:20");
     assert_eq!(far.len(), 2, "{far:?}");
     assert!(far[0].2.contains("namespaces: { q: \"urn:…\" }") && far[0].2.contains("backticks"), "{far:?}");
