@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_body_does_not_hold_the_only_worker() {
-        let (finish, held) = mpsc::channel::<()>();
+        let (finish, held) = mpsc::sync_channel::<()>(1);
         let large = parse(INLINE + 1, From::Caller, move || held.recv().is_ok());
         // Were the large one read here, this would never come to send.
         let small = async move {
@@ -104,7 +104,7 @@ mod tests {
     async fn what_takes_too_long_and_what_gets_no_turn_is_told() {
         let pool = Pool::new(1, Duration::from_millis(50));
         for (from, code) in [(From::Caller, Code::TooLarge), (From::Peer, Code::BadAnswer)] {
-            let (finish, held) = mpsc::channel::<()>();
+            let (finish, held) = mpsc::sync_channel::<()>(1);
             let fault = pool.run(from, move || held.recv().is_err()).await.unwrap_err();
             assert_eq!(fault.code, code);
             assert!(fault.public.contains("reading the body took more than 0.05 s"), "{fault}");
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_fault() {
         let pool = Pool::new(1, PATIENCE);
-        let fault = pool.run(From::Caller, || panic!("made to panic")).await.map(|()| ()).unwrap_err();
+        let fault = pool.run(From::Caller, || panic!("made to panic")).await.unwrap_err();
         assert_eq!(fault.code, Code::Internal);
         pool.run(From::Caller, || ()).await.unwrap();
     }
