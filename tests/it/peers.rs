@@ -15,6 +15,8 @@ use crate::harness::{KEY, PATIENCE, Peer, Place, Running, until};
 const WSDL: &str = include_str!("../peers/order.wsdl");
 const XSD: &str = include_str!("../peers/order.xsd");
 const RPC: &str = include_str!("../peers/rpc.wsdl");
+const TYPE: &str = include_str!("../peers/offer.schema.json");
+const REPLY_TYPE: &str = include_str!("../peers/offer_reply.schema.json");
 
 /// What only texts and exact numbers carry unharmed.
 const CUSTOMER: &str = "张三 & <söhne> \"'";
@@ -109,7 +111,13 @@ async fn called() -> Called {
     );
     let safe = "version: 1\nsystem: safe\nadapter: soap\nwsdl: wsdl/order.wsdl\naccept: { username_token: { username: oa, password: \"${file:shop.secret}\" } }\n\
         endpoints:\n  Submit: { listen: /soap/safe, id: No, reply: { body: { Got: message_id, Count: body.Lines.Line.len() } } }\n";
-    let routes = "version: 1\nroutes:\n  - { route: from-safe, from: safe/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-oa, from: oa/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-old, from: old/submit, type: any.order, key: order.no, to: [{ target: crm/put }] }\n";
+    let direct = format!(
+        "version: 1\nsystem: direct\nadapter: soap\n{accept}\nendpoints:\n  Submit: {{ listen: /soap/direct, type: direct.order, id: No, \
+         reply: {{ type: direct.reply, body: {{ Got: message_id, Count: body.Line.len() }} }} }}\n  \
+         Note: {{ listen: /soap/direct, type: direct.reply }}\n"
+    );
+    let routes = "version: 1\nroutes:\n  - { route: from-direct, from: direct/Submit, type: direct.order, key: No, to: [{ target: crm/put }] }\n  \
+        - { route: note-direct, from: direct/Note, type: direct.reply, key: Got, to: [{ target: crm/put }] }\n  - { route: from-safe, from: safe/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-oa, from: oa/Submit, type: any.order, key: No, to: [{ target: crm/put }] }\n  - { route: from-old, from: old/submit, type: any.order, key: order.no, to: [{ target: crm/put }] }\n";
     let place = Place::new(&[
         ("orders.yaml", routes),
         ("types/any.order.schema.json", r#"{"type":"object"}"#),
@@ -119,12 +127,16 @@ async fn called() -> Called {
         ("systems/oa.yaml", &oa),
         ("systems/old.yaml", &old),
         ("systems/safe.yaml", safe),
+        ("systems/direct.yaml", &direct),
+        ("types/direct.order.schema.json", TYPE),
+        ("types/direct.reply.schema.json", REPLY_TYPE),
         ("systems/crm.yaml", &crm.system("crm", "")),
     ]);
     let running = place.start().await;
     until("the paths to be mounted", async || {
         running.send(http::Method::GET, "/soap/oa", &[], "").await.status != 404
             && running.send(http::Method::GET, "/soap/safe", &[], "").await.status != 404
+            && running.send(http::Method::GET, "/soap/direct", &[], "").await.status != 404
             && running.send(http::Method::GET, "/soap/old", &[], "").await.status != 404
     })
     .await;
@@ -251,6 +263,81 @@ async fn php_calls_with_references_and_arrays() {
     assert_eq!(arrived["order"]["customer"], json!(CUSTOMER));
     assert_eq!(arrived["order"]["lines"], json!([{ "sku": "茶", "qty": 2 }, { "sku": "茶", "qty": 2 }]));
     assert!(world.crm.took()[0].body.contains("\"total\":12345678901234567.89"), "{arrived}");
+    world.running.gateway.stop().await;
+}
+
+/// An order as the contract has it that is made of a type.
+fn direct(number: &str) -> Value {
+    json!({
+        "No": number, "Customer": CUSTOMER, "Note": null, "Total": 0, "Paid": true, "Due": "2026-02-28", "Kind": "urgent", "Weight": 12,
+        "Buyer": { "Name": "甲", "Parent": { "Name": "乙" } },
+        "Line": [{ "Sku": "茶", "Qty": 2, "Tag": ["a", "b"] }, { "Sku": "杯", "Qty": 1, "Tag": [] }],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zeep_calls_by_a_contract_that_is_made_of_a_type() {
+    let Some(peers) = peers() else { return };
+    let world = called().await;
+    for (count, port) in [(1, "direct11"), (2, "direct12")] {
+        let number = format!("ZD-{count}");
+        let zeep = |call: &Value| {
+            let mut zeep = command(&peers, "zeep_client.py");
+            zeep.args([&world.url("/soap/direct"), port, KEY, "-", "-", &exact(call)]);
+            zeep
+        };
+        let answer = call(zeep(&direct(&number))).await;
+        assert_eq!(answer["ok"], json!({ "Got": number, "Count": 2 }), "{answer}");
+        let arrived = world.arrived(2 * count - 1).await;
+        assert!(world.crm.took()[2 * count - 2].body.contains("\"Total\":12345678901234567.89"), "{arrived}");
+        let mut expected = direct(&number);
+        expected["Total"] = arrived["Total"].clone();
+        assert_eq!(arrived, expected);
+
+        let mut bad = direct("ZD-BAD");
+        bad["Kind"] = json!("whenever");
+        let fault = call(zeep(&bad)).await;
+        let code = if port == "direct11" { "soap:Client" } else { "soap:Sender" };
+        assert!(fault["code"].as_str().is_some_and(|found| found.ends_with(code)), "{fault}");
+        assert!(fault["detail"].as_str().is_some_and(|detail| detail.contains("/Kind")), "{fault}");
+
+        // An operation without a type for its reply answers the message's id.
+        let answer = call(zeep(&json!({ "$operation": "Note", "Got": format!("g{count}"), "Count": 5 }))).await;
+        assert!(answer["ok"].as_str().is_some_and(|id| id.len() == 36), "{answer}");
+        assert_eq!(world.arrived(2 * count).await, json!({ "Got": format!("g{count}"), "Count": 5 }));
+    }
+    world.running.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_soap_and_php_call_by_a_contract_that_is_made_of_a_type() {
+    let Some(peers) = peers() else { return };
+    let world = called().await;
+    let url = world.url("/soap/direct");
+    let node = |port: &str, call: &Value| {
+        let mut node = command(&peers, "node_client.js");
+        node.args([&url, port, KEY, "-", "-", &call.to_string()]);
+        node
+    };
+    let php = |call: &Value| {
+        let mut php = command(&peers, "php_client.php");
+        php.args([&url, KEY, "Submit", &json!([call]).to_string()]);
+        php
+    };
+    for (count, name) in ["direct11", "direct12", "php"].iter().enumerate() {
+        let mut sent = direct(&format!("ND-{count}"));
+        sent["Total"] = json!("1234567.89");
+        sent.as_object_mut().expect("a map").remove("Note");
+        let client = |sent: &Value| if *name == "php" { php(sent) } else { node(name, sent) };
+        let answer = call(client(&sent)).await;
+        assert_eq!((&answer["ok"]["Got"], &answer["ok"]["Count"]), (&sent["No"], &json!(2)), "{name}: {answer}");
+        let arrived = world.arrived(count + 1).await;
+        sent["Total"] = json!(1_234_567.89);
+        assert_eq!(arrived, sent, "{name}");
+        sent["Due"] = json!("yesterday");
+        let fault = call(client(&sent)).await;
+        assert!(fault.to_string().contains("/Due"), "{name}: {fault}");
+    }
     world.running.gateway.stop().await;
 }
 

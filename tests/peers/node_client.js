@@ -6,8 +6,10 @@ const headers = { 'X-Api-Key': key };
   const client = await soap.createClientAsync(url, { wsdl_headers: headers, forceSoap12Headers: port.endsWith('12') });
   if (user !== '-') client.setSecurity(new soap.WSSecurity(user, password, { passwordType: 'PasswordDigest', hasTimeStamp: true }));
   try {
-    const [answer] = await client.Orders[port].Submit.length >= 0 && await new Promise((done, failed) =>
-      client.Orders[port].Submit(JSON.parse(call), (error, result) => error ? failed(error) : done([result]), {}, headers));
+    const described = client.describe();
+    const service = Object.keys(described).find((name) => described[name][port]);
+    const answer = await new Promise((done, failed) =>
+      client[service][port].Submit(JSON.parse(call), (error, result) => error ? failed(error) : done(result), {}, headers));
     console.log(JSON.stringify({ ok: answer }));
   } catch (error) {
     const fault = error.root && error.root.Envelope.Body.Fault;

@@ -118,6 +118,6 @@ impl Bound {
             let known = self.operations.iter().map(|operation| operation.name.as_str());
             problems.push(Problem::error("wsdl-operation", file, name.span.clone(), message).did_you_mean(name, known));
         }
-        found.map(|operation| Contract { wsdl: self.wsdl.clone(), operation: operation.clone() })
+        found.map(|operation| Contract { wsdl: self.wsdl.clone(), operation: operation.clone(), offered: None })
     }
 }

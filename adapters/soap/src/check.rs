@@ -17,6 +17,7 @@ use crate::bind::{Bound, bind};
 use crate::contract::Contract;
 use crate::envelope::Version;
 use crate::file::{Block, BlockFile, Calls, Checked, EndpointFile, Listener, Listeners, Operation, SystemFile};
+use crate::offer::{self, Offer};
 use crate::template::TemplateFile;
 
 /// The names that a header block's expressions see.
@@ -37,7 +38,7 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
     let read = yaml::read::<SystemFile>(file, problems)?;
     let mut found = Problems::new();
     let bound = bind(&read, file, site, &mut found);
-    let checked = Check { file, site, problems: &mut found, read: &read, bound }.system();
+    let checked = Check { file, site, problems: &mut found, read: &read, bound, offers: HashMap::new() }.system();
     let sound = !found.has_errors();
     problems.extend(found);
     sound.then_some(checked)
@@ -49,6 +50,8 @@ struct Check<'a> {
     problems: &'a mut Problems,
     read: &'a SystemFile,
     bound: Option<Bound>,
+    /// The contracts that are made from canonical types, by path.
+    offers: HashMap<String, Offer>,
 }
 
 impl Check<'_> {
@@ -56,6 +59,7 @@ impl Check<'_> {
         let read = self.read;
         let limits = read.limits.check(Limits::default(), self.file, self.problems);
         let circuit = read.circuit.check(self.file, self.problems);
+        self.offers = offer::of_endpoints(read, self.file, self.site, self.problems);
         let mut checked = Checked {
             name: read.system.value.clone(),
             limits,
@@ -65,6 +69,7 @@ impl Check<'_> {
             listeners: Listeners {
                 accept: read.accept.as_ref().map(|accept| accept.value.clone()).unwrap_or_default(),
                 wsdl: self.bound.as_ref().map(|bound| bound.wsdl.clone()),
+                offers: self.offers.iter().map(|(path, offer)| (path.clone(), offer.wsdl.clone())).collect(),
                 by_path: Vec::new(),
             },
         };
@@ -164,6 +169,7 @@ impl Check<'_> {
         let inbound_only = [
             ("id", read.id.as_ref().map(|id| &id.span)),
             ("id_header", read.id_header.as_ref().map(|id| &id.name.span)),
+            ("type", read.kind.as_ref().map(|kind| &kind.span)),
             ("reply", read.reply.as_ref().map(|reply| &reply.span)),
         ];
         self.misplaced(&inbound_only, "an endpoint that is called", "add `listen: /path` if the system calls it");
@@ -254,7 +260,10 @@ impl Check<'_> {
         if !well_formed || listen.len() < 2 || listen.ends_with('/') {
             self.error("bad-path", listen, "expected a plain path such as `/soap/erp`");
         }
-        let contract = self.contract(name, read);
+        let contract = match read.kind {
+            Some(_) => self.offered(name, read, listen),
+            None => self.contract(name, read),
+        };
         let local = self.local(read.operation.as_ref().unwrap_or(name));
         let namespace = read.namespace.as_ref().map(|namespace| namespace.value.as_str());
         let operation = QName::new(namespace, &local);
@@ -285,7 +294,8 @@ impl Check<'_> {
         let reply_body = reply
             .and_then(|reply| reply.body.as_ref())
             .and_then(|body| TemplateFile::check(body, &REPLY_NAMES, self.file, self.problems));
-        let of_file = QName::new(reply.and_then(|reply| reply.namespace.as_deref()).or(namespace), &element);
+        let own = reply.and_then(|reply| reply.namespace.as_ref()).map(|namespace| namespace.value.as_str());
+        let of_file = QName::new(own.or(namespace), &element);
         let said = || contract.as_ref().map(|contract| contract.operation.action.clone());
         let listener = Listener {
             endpoint: format!("{}/{}", self.read.system.value, name.value),
@@ -311,6 +321,27 @@ impl Check<'_> {
             self.problems.push(problem);
         }
         shared.push(Arc::new(listener));
+    }
+
+    /// The operation of a contract that is made from canonical types.
+    fn offered(&mut self, name: &Located<String>, read: &EndpointFile, listen: &Located<String>) -> Option<Contract> {
+        let reply = read.reply.as_ref().map(|reply| &reply.value);
+        let said = [
+            ("element", reply.and_then(|reply| reply.element.as_ref()).map(|field| &field.span)),
+            ("namespace", reply.and_then(|reply| reply.namespace.as_ref()).map(|field| &field.span)),
+        ];
+        self.misplaced(&said, "the reply of an operation with a `type`", "leave it out: the contract says it");
+        if let Some(reply) = reply
+            && let (Some(body), None) = (&reply.body, &reply.kind)
+        {
+            let help = "name the type of what is answered: `reply: { type: NAME, body: … }`, or leave `body` out";
+            self.mend("reply-type", body, "the WSDL cannot say what is answered", help);
+        }
+        let operation = read.operation.as_ref().unwrap_or(name).as_str();
+        let offer = self.offers.get(listen.as_str())?;
+        let (_, port) = offer.wsdl.soap_ports().next()?;
+        let (operation, offered) = (port.operation(operation)?.clone(), offer.operation(operation));
+        Some(Contract { wsdl: offer.wsdl.clone(), operation, offered })
     }
 
     /// The operation in the WSDL. What that says, the file does not say again.

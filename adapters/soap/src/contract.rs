@@ -7,6 +7,7 @@ use gatehouse_core::xml::{Element, Node, QName, SOAP_ENC};
 use gatehouse_core::{Map, Value};
 
 use crate::envelope::{Envelope, Version};
+use crate::offer::Offered;
 use crate::typed::{self, Mode};
 use crate::wsdl::{Message, Operation, Wsdl};
 use crate::xsd::ElementId;
@@ -16,6 +17,8 @@ use crate::xsd::ElementId;
 pub(crate) struct Contract {
     pub(crate) wsdl: Arc<Wsdl>,
     pub(crate) operation: Arc<Operation>,
+    /// What is known beyond the WSDL, where that was made from canonical types.
+    pub(crate) offered: Option<Arc<Offered>>,
 }
 
 impl Contract {
@@ -84,7 +87,11 @@ impl Contract {
     /// What breaks the schema.
     pub(crate) fn read_request(&self, envelope: &Envelope) -> Result<Value, Vec<Violation>> {
         let message = self.operation.input.as_ref();
-        self.read(message, &envelope.body, Mode::Strict)
+        let mut body = self.read(message, &envelope.body, Mode::Strict)?;
+        if let Some(offered) = &self.offered {
+            offered.complete(&mut body);
+        }
+        Ok(body)
     }
 
     /// The value in the body of an answer. What the schema does not foresee is taken as it is.

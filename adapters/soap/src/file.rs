@@ -108,6 +108,10 @@ pub(crate) struct EndpointFile {
     pub(crate) id: Option<Located<String>>,
     /// In: the header block that holds the caller's own message id. With `id` too, the block wins where it is sent.
     pub(crate) id_header: Option<NameFile>,
+    /// In: the canonical type whose fields are the operation's arguments: `order.paid`. Its WSDL is made from that, and served under
+    /// `?wsdl`; what comes is typed by it.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<Located<String>>,
     /// In: what is answered. Default: an empty `<operation>Response` in the operation's namespace, or the route's reply.
     pub(crate) reply: Option<Located<ReplyFile>>,
 }
@@ -141,10 +145,13 @@ pub(crate) struct BlockFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReplyFile {
+    /// The canonical type of what is answered, beside a `type` of what comes. Default there: `messageId` alone.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<Located<String>>,
     /// The local name of its element. Default: `<operation>Response`.
     pub(crate) element: Option<Located<String>>,
     /// Its namespace. Default: the operation's.
-    pub(crate) namespace: Option<String>,
+    pub(crate) namespace: Option<Located<String>>,
     /// What is in it: an expression over `message_id`, `body` and `reply` (the route's), or a map of such.
     pub(crate) body: Option<Located<TemplateFile>>,
 }
@@ -209,6 +216,8 @@ pub(crate) struct Listeners {
     pub(crate) accept: SoapAcceptFile,
     /// Served to who asks for `?wsdl`.
     pub(crate) wsdl: Option<Arc<Wsdl>>,
+    /// The same, made from canonical types, by path.
+    pub(crate) offers: HashMap<String, Arc<Wsdl>>,
     /// Operations by path.
     pub(crate) by_path: Vec<(String, Vec<Arc<Listener>>)>,
 }

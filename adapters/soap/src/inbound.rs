@@ -1,6 +1,7 @@
 //! The inbound half: operations mounted on the door, dispatched by the body's QName, acknowledged once the bus holds them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::fault::{self, Kind};
 use crate::file::{Listener, Listeners};
 use crate::media::Media;
 use crate::mime;
+use crate::offer;
 use crate::proof::Proof;
 use crate::wsdl::Wsdl;
 
@@ -43,13 +45,14 @@ pub(crate) struct Listening {
     door: Arc<Door>,
     wsdl: Option<Arc<Wsdl>>,
     accept: Proof,
+    offers: HashMap<String, Arc<Wsdl>>,
     by_path: Vec<(String, Vec<Arc<Listener>>)>,
 }
 
 impl Listening {
     pub(crate) fn new(door: Arc<Door>, listeners: &Listeners, secrets: &dyn Secrets) -> Result<Self, Fault> {
         let (accept, wsdl) = (Proof::open(&listeners.accept, secrets)?, listeners.wsdl.clone());
-        Ok(Self { door, wsdl, accept, by_path: listeners.by_path.clone() })
+        Ok(Self { door, wsdl, accept, offers: listeners.offers.clone(), by_path: listeners.by_path.clone() })
     }
 }
 
@@ -62,7 +65,7 @@ impl Inbound for Listening {
         for (path, listeners) in self.by_path {
             let port = Port {
                 path: path.clone(),
-                wsdl: self.wsdl.clone(),
+                wsdl: self.offers.get(&path).or(self.wsdl.as_ref()).cloned(),
                 scheme: if self.door.is_tls() { "https" } else { "http" },
                 listeners,
                 accept: self.accept.clone(),
@@ -348,7 +351,13 @@ fn acknowledge(
 
 fn reply_value(listener: &Listener, body: &Value, receipt: &Receipt) -> Result<Value, String> {
     let routed = receipt.reply.clone();
-    let Some(template) = &listener.reply_body else { return Ok(routed.unwrap_or_else(Value::map)) };
+    let Some(template) = &listener.reply_body else {
+        let receipt = || match listener.contract.as_ref().and_then(|contract| contract.offered.as_ref()) {
+            Some(offered) if offered.receipt => offer::receipt_value(&receipt.message_id),
+            _ => Value::map(),
+        };
+        return Ok(routed.unwrap_or_else(receipt));
+    };
     let id = Value::from(receipt.message_id.as_str());
     let routed = routed.unwrap_or_default();
     template.eval(&Scope::new().with("body", body).with("message_id", &id).with("reply", &routed))

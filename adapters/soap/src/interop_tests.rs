@@ -70,7 +70,7 @@ fn round_2_is_read_and_answered() {
                 wrong.push(format!("{name}: no operation {local}"));
                 continue;
             };
-            let contract = Contract { wsdl: wsdl.clone(), operation };
+            let contract = Contract { wsdl: wsdl.clone(), operation, offered: None };
             let told = |v: Vec<gatehouse_core::fault::Violation>| format!("{v:?}");
             let answered = contract.read_request(&request).map_err(told).and_then(|value| {
                 let reply = echo(&local, &value, contract.only_part().as_deref());

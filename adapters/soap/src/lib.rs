@@ -3,7 +3,7 @@
 //! [`mod@file`] is a system's file and [`check`] its check; [`outbound`] calls; [`inbound`] listens; [`envelope`], [`mod@fault`]
 //! [`media`] and [`mime`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read
 //! what a system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies
-//! by it; [`connect`] makes the first files from it. [`wsse`] is
+//! by it; [`connect`] makes the first files from it. [`offer`] makes a WSDL of canonical types. [`wsse`] is
 //! the password in the envelope, [`login`] the token that a first call gives, [`addressing`] what WS-Addressing
 //! says.
 
@@ -21,6 +21,7 @@ mod inbound;
 mod login;
 mod media;
 mod mime;
+mod offer;
 mod outbound;
 mod outline;
 mod proof;

@@ -329,6 +329,7 @@ const INVALID: &[(&str, &str)] = &[
         "execFile__valid_xml_generated_on_request_with_complex_type_element_form_default_qualified response",
         "/base64EncodedStdOut",
     ),
+    ("fooOp__should_return_back_good_response_object request", "/requestHeader/requestId"),
     ("getAvailability__should_not_fail_without_children request", "/getAvailabilityRequest/destination"),
     ("getMessage__force_use_schema_xmlns request", "/sessionId"),
     ("addList__complex_extension_namespace_for_arrays response", "/writeResponseList/writeResponse/0/baseRef/@type"),

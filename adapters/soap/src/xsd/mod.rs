@@ -12,6 +12,8 @@ mod read;
 mod symbols;
 
 pub(crate) use builtin::{Kind, XSD};
+#[cfg(test)]
+pub(crate) use facets::pattern;
 pub(crate) use model::*;
 pub(crate) use read::Reader;
 pub(crate) use symbols::{problem, qname};
