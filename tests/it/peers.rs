@@ -336,7 +336,8 @@ async fn node_soap_and_php_call_by_a_contract_that_is_made_of_a_type() {
         assert_eq!(arrived, sent, "{name}");
         sent["Due"] = json!("yesterday");
         let fault = call(client(&sent)).await;
-        assert!(fault.to_string().contains("/Due"), "{name}: {fault}");
+        // PHP leaves attributes away where an element has text; the text names the value.
+        assert!(fault.to_string().contains("`yesterday` is not a date"), "{name}: {fault}");
     }
     world.running.gateway.stop().await;
 }

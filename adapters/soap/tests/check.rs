@@ -69,6 +69,51 @@ fn what_does_not_fit_the_wsdl_is_told() {
 }
 
 #[test]
+fn a_contract_of_canonical_types_is_checked() {
+    let file = |system: &str, endpoints: &str| {
+        let accept = "accept: { basic: { username: a, password: '${env:P}' } }";
+        format!(
+            "version: 1\nsystem: oa\nadapter: soap\naddress: http://h/\n{accept}\n{system}endpoints:\n  {endpoints}\n"
+        )
+    };
+    let (system, found) = check(None, &file("", "Submit: { listen: /a, type: order.paid, id: orderNo }"));
+    assert!(system.is_some() && found.is_empty(), "{found:?}");
+    let cases = [
+        (file("", "A: { listen: /a, type: order.payd }"), "7", "unknown-type", "types/order.payd.schema.json"),
+        (
+            file("", "A: { listen: /a, type: order.paid, reply: { body: { x: message_id } } }"),
+            "7",
+            "reply-type",
+            "type: NAME",
+        ),
+        (
+            file("", "A: { listen: /a, type: order.paid, reply: { element: B } }"),
+            "7",
+            "misplaced",
+            "the contract says it",
+        ),
+        (file("", "A: { type: order.paid }"), "7", "misplaced", "add `listen"),
+        (
+            file("wsdl: wsdl/sales.wsdl\n", "CreateSalesOrder: { listen: /a, type: order.paid }"),
+            "8",
+            "misplaced",
+            "the WSDL",
+        ),
+        (
+            file("", "A: { listen: /a, type: order.paid, namespace: 'urn:a' }\n  B: { listen: /a, type: order.paid }"),
+            "8",
+            "two-namespaces",
+            "the same `namespace`",
+        ),
+    ];
+    for (text, line, code, help) in cases {
+        let told = problems(&text);
+        let found = told.iter().any(|(at, found, _, mend)| at == line && *found == code && mend.contains(help));
+        assert!(found, "{line} {code} {help}: {told:?}");
+    }
+}
+
+#[test]
 fn the_schema_knows_every_key_of_the_example() {
     let schema = serde_json_text(&Soap::new(None).schema());
     for key in ["address", "soap", "accept", "listen", "id_header", "must_understand", "retry_when", "one_way", "reply"]

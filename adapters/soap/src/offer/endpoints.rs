@@ -47,7 +47,8 @@ pub(crate) fn of_endpoints(
         }
         let shared = &mut shared[index];
         if shared.namespace != namespace {
-            let span = endpoint.namespace.as_ref().map_or_else(|| name.span.clone(), |namespace| namespace.span.clone());
+            let span =
+                endpoint.namespace.as_ref().map_or_else(|| name.span.clone(), |namespace| namespace.span.clone());
             let message = format!("the operations with a `type` on {} are not of one namespace", listen.value);
             let problem = Problem::error("two-namespaces", file, span, message);
             problems.push(problem.help("they stand in one WSDL: write the same `namespace` on each of them"));

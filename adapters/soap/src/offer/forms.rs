@@ -232,7 +232,8 @@ fn gather<'s>(at: &At<'s>, object: &mut Object<'s>, problems: &mut Problems, dep
     for (name, schema) in at.get("properties").and_then(Value::as_map).into_iter().flatten() {
         let at = at.below("properties", name, schema);
         // `allOf` often says more of a field whose type another part says.
-        let says_type = |at: &At<'_>| ["type", "$ref", "enum", "const", "oneOf", "anyOf"].iter().any(|k| at.get(k).is_some());
+        let says_type =
+            |at: &At<'_>| ["type", "$ref", "enum", "const", "oneOf", "anyOf"].iter().any(|k| at.get(k).is_some());
         match object.fields.get_mut(name) {
             Some(known) if !says_type(&known.at) => known.at = at,
             Some(_) => {}
@@ -295,11 +296,7 @@ fn list<'s>(at: &At<'s>) -> Shape<'s> {
         let number = at.get(keyword).and_then(Value::as_number);
         number.and_then(gatehouse_core::number::Number::to_i64).and_then(|count| usize::try_from(count).ok())
     };
-    let item = at.get("items").map(|schema| At {
-        source: at.source,
-        schema,
-        pointer: format!("{}/items", at.pointer),
-    });
+    let item = at.get("items").map(|schema| At { source: at.source, schema, pointer: format!("{}/items", at.pointer) });
     Shape::List { item, min: count("minItems").unwrap_or(0), max: count("maxItems") }
 }
 
@@ -308,7 +305,9 @@ fn listed<'s>(at: &At<'_>, values: &[&Value], problems: &mut Problems) -> Option
     let of = |is: fn(&&&Value) -> bool| values.iter().filter(|value| ***value != Value::Null).all(|value| is(&value));
     let base = match () {
         () if of(|value| matches!(value, Value::Text(_))) => "string",
-        () if of(|value| matches!(value, Value::Bool(_))) => return Some(Shape::Text(Text { base: "boolean", facets: Vec::new() })),
+        () if of(|value| matches!(value, Value::Bool(_))) => {
+            return Some(Shape::Text(Text { base: "boolean", facets: Vec::new() }));
+        }
         () if of(|value| matches!(value, Value::Number(number) if number.to_i64().is_some())) => "integer",
         () if of(|value| matches!(value, Value::Number(_))) => "decimal",
         () => {
@@ -372,7 +371,8 @@ fn bounds(map: &Map) -> Vec<(&'static str, String)> {
     }
     // `multipleOf: 0.01` is two digits after the point.
     let step = map.get("multipleOf").and_then(digits);
-    if let Some(zeros) = step.as_deref().and_then(|step| step.strip_prefix("0.")).and_then(|rest| rest.strip_suffix('1'))
+    if let Some(zeros) =
+        step.as_deref().and_then(|step| step.strip_prefix("0.")).and_then(|rest| rest.strip_suffix('1'))
         && zeros.bytes().all(|byte| byte == b'0')
     {
         facets.push(("fractionDigits", (zeros.len() + 1).to_string()));

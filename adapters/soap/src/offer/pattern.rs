@@ -104,7 +104,9 @@ mod tests {
             assert_eq!(translate(from).as_deref(), to, "{from}");
         }
         // What is said there is what it was here.
-        for (pattern, yes, no) in [("^[A-Z]{3}$", "CNY", "CNYX"), ("\\+86", "x+86y", "86"), ("^订单-\\d+", "订单-7x", "订单-")] {
+        for (pattern, yes, no) in
+            [("^[A-Z]{3}$", "CNY", "CNYX"), ("\\+86", "x+86y", "86"), ("^订单-\\d+", "订单-7x", "订单-")]
+        {
             let said = crate::xsd::pattern(&translate(pattern).unwrap()).unwrap();
             assert!(said.is_match(yes) && !said.is_match(no), "{pattern}");
         }

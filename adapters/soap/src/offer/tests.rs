@@ -144,7 +144,10 @@ fn choices_and_parts_are_one_object() {
         read(&contract, "<no>1</no><kind>cash</kind><till>3</till>").unwrap(),
         r#"{"no":"1","kind":"cash","till":3}"#
     );
-    assert_eq!(read(&contract, "<kind>cheque</kind>").unwrap_err(), "/kind `cheque` is none of card, cash; /no is missing");
+    assert_eq!(
+        read(&contract, "<kind>cheque</kind>").unwrap_err(),
+        "/kind `cheque` is none of card, cash; /no is missing"
+    );
 }
 
 #[test]
@@ -154,7 +157,10 @@ fn replies_are_written_by_their_type() {
     let value = |text: &str| json::decode(text.as_bytes(), &BodyLimits::default()).unwrap();
     let written = contract.write_reply(Version::V11, &value(r#"{"left":[1,2],"id":"x"}"#)).unwrap();
     let texts: Vec<_> = written[0].elements().map(Element::text).collect();
-    assert_eq!((&*written[0].name.local, texts.as_slice()), ("SubmitResponse", ["x", "1", "2"].map(String::from).as_slice()));
+    assert_eq!(
+        (&*written[0].name.local, texts.as_slice()),
+        ("SubmitResponse", ["x", "1", "2"].map(String::from).as_slice())
+    );
     assert!(contract.write_reply(Version::V11, &value(r#"{"left":[]}"#)).is_err());
     let receipt = super::tests::contract(&try_make(ORDER, None).unwrap());
     let written = receipt.write_reply(Version::V12, &receipt_value("m-1")).unwrap();
@@ -170,7 +176,11 @@ fn what_has_no_form_in_xml_is_told_at_its_place() {
         (object("\"a\": { \"items\": { \"type\": \"array\" }, \"type\": \"array\" }"), "3:12", "list of lists"),
         (object("\"a\": { \"type\": [\"object\", \"string\"] }"), "3:5", "no one form"),
         (object("\"a\": { \"enum\": [\"x\", 1] }"), "3:5", "several kinds"),
-        (object("\"a\": { \"type\": \"object\", \"additionalProperties\": { \"type\": \"string\" } }"), "3:5", "names are free"),
+        (
+            object("\"a\": { \"type\": \"object\", \"additionalProperties\": { \"type\": \"string\" } }"),
+            "3:5",
+            "names are free",
+        ),
         (object("\"a\": { \"$ref\": \"#/$defs/gone\" }"), "3:5", "there is no"),
         (object("\"a\": { \"$ref\": \"#/properties/a\" }"), "3:5", "refers to itself"),
         (object("\"@a\": { \"type\": \"object\", \"properties\": { \"b\": {} } }"), "3:5", "an attribute is text"),
@@ -189,7 +199,14 @@ fn what_has_no_form_in_xml_is_told_at_its_place() {
 fn the_types_of_the_corpus_become_contracts() {
     let Some(folder) = crate::wsdl::tests::corpus("wsdl") else { return };
     let (mut made, mut told) = (0, std::collections::BTreeMap::<String, usize>::new());
-    for name in ["mnb-exchange.wsdl", "MyBoardPack.wsdl", "OrderContract.wsdl", "odigeo.wsdl", "geotrust.wsdl", "paypal/PayPalSvc.wsdl"] {
+    for name in [
+        "mnb-exchange.wsdl",
+        "MyBoardPack.wsdl",
+        "OrderContract.wsdl",
+        "odigeo.wsdl",
+        "geotrust.wsdl",
+        "paypal/PayPalSvc.wsdl",
+    ] {
         let Ok(wsdl) = crate::wsdl::tests::load(&folder, name) else { continue };
         let operations = wsdl.soap_ports().flat_map(|(_, port)| port.operations.clone()).take(60);
         for operation in operations {

@@ -45,9 +45,7 @@ pub(super) fn write(
         let inside = part("part").with_attribute(None, "name", "parameters").with_attribute(None, "element", element);
         part("message").with_attribute(None, "name", name).with_child(inside)
     };
-    let refer = |local: &str, message: &str| {
-        part(local).with_attribute(None, "message", format!("{OWN}:{message}"))
-    };
+    let refer = |local: &str, message: &str| part(local).with_attribute(None, "message", format!("{OWN}:{message}"));
     let mut port_type = part("portType").with_attribute(None, "name", service);
     for operation in operations {
         let (request, reply) = (format!("{}Request", operation.name), format!("{}Reply", operation.name));
@@ -86,9 +84,11 @@ pub(super) fn write(
 fn binding(soap: &str, name: &str, port_type: &str, operations: &[Written]) -> Element {
     let part = |local: &str| Element::new(Some(WSDL), local);
     let literal = |local: &str| Element::new(Some(soap), local).with_attribute(None, "use", "literal");
-    let style = Element::new(Some(soap), "binding")
-        .with_attribute(None, "style", "document")
-        .with_attribute(None, "transport", "http://schemas.xmlsoap.org/soap/http");
+    let style = Element::new(Some(soap), "binding").with_attribute(None, "style", "document").with_attribute(
+        None,
+        "transport",
+        "http://schemas.xmlsoap.org/soap/http",
+    );
     let binding = part("binding").with_attribute(None, "name", name);
     let binding = binding.with_attribute(None, "type", format!("{OWN}:{port_type}")).with_child(style);
     let operation = |operation: &Written| {
@@ -110,9 +110,9 @@ fn fault() -> Element {
     let extension = node("extension").with_attribute(None, "base", "xsd:string");
     let pointer = named("attribute", "pointer").with_attribute(None, "type", "xsd:string");
     let violation = named("element", "violation").with_attribute(None, "minOccurs", "0");
-    let violation = violation.with_attribute(None, "maxOccurs", "unbounded").with_child(
-        node("complexType").with_child(node("simpleContent").with_child(extension.with_child(pointer))),
-    );
+    let violation = violation
+        .with_attribute(None, "maxOccurs", "unbounded")
+        .with_child(node("complexType").with_child(node("simpleContent").with_child(extension.with_child(pointer))));
     let sequence = node("sequence")
         .with_child(text("code"))
         .with_child(text("messageId").with_attribute(None, "minOccurs", "0"))

@@ -77,7 +77,9 @@ pub(super) fn named(local: &str, name: &str) -> Element {
 /// With documentation, where there is some; it comes first in whatever it is about.
 fn about(element: Element, text: Option<&str>) -> Element {
     match text {
-        Some(text) => element.with_child(node("annotation").with_child(node("documentation").with_text(readable(text)))),
+        Some(text) => {
+            element.with_child(node("annotation").with_child(node("documentation").with_text(readable(text))))
+        }
         None => element,
     }
 }
@@ -121,7 +123,8 @@ impl<'p> Writer<'p> {
     /// A complex type of an object's fields.
     fn complex(&mut self, object: &Object<'_>, number: usize) -> Option<Element> {
         let (attributes, fields): (Vec<_>, Vec<_>) = object.fields.iter().partition(|(name, _)| name.starts_with('@'));
-        let attributes: Option<Vec<_>> = attributes.into_iter().map(|(name, field)| self.attribute(name, field)).collect();
+        let attributes: Option<Vec<_>> =
+            attributes.into_iter().map(|(name, field)| self.attribute(name, field)).collect();
         if let [(name, field)] = fields.as_slice()
             && *name == "#text"
         {
@@ -291,7 +294,8 @@ fn simple(text: Text, also: &[String]) -> Said {
 /// The value of an operation's empty reply: nothing but the id under which the message is known.
 pub(super) fn receipt(name: &str) -> Element {
     let id = named("element", super::RECEIPT).with_attribute(None, "type", "xsd:string");
-    let id = about(named("element", name), None).with_child(node("complexType").with_child(node("sequence").with_child(id)));
+    let id =
+        about(named("element", name), None).with_child(node("complexType").with_child(node("sequence").with_child(id)));
     id
 }
 

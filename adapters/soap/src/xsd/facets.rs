@@ -94,8 +94,10 @@ impl Facets {
 }
 
 /// Characters that begin a name, and those that go on in one (XML 1.0 §2.3), without brackets.
-const INITIAL: &str = ":A-Z_a-z\\u{C0}-\\u{D6}\\u{D8}-\\u{F6}\\u{F8}-\\u{2FF}\\u{370}-\\u{37D}\\u{37F}-\\u{1FFF}\\u{3001}-\\u{D7FF}";
-const FOLLOWING: &str = "-.0-9:A-Z_a-z\\u{B7}\\u{C0}-\\u{D6}\\u{D8}-\\u{F6}\\u{F8}-\\u{37D}\\u{37F}-\\u{1FFF}\\u{3001}-\\u{D7FF}";
+const INITIAL: &str =
+    ":A-Z_a-z\\u{C0}-\\u{D6}\\u{D8}-\\u{F6}\\u{F8}-\\u{2FF}\\u{370}-\\u{37D}\\u{37F}-\\u{1FFF}\\u{3001}-\\u{D7FF}";
+const FOLLOWING: &str =
+    "-.0-9:A-Z_a-z\\u{B7}\\u{C0}-\\u{D6}\\u{D8}-\\u{F6}\\u{F8}-\\u{37D}\\u{37F}-\\u{1FFF}\\u{3001}-\\u{D7FF}";
 
 /// A pattern of XML Schema as one of [`regex`]: anchored, with the escapes that only XML has and the subtraction of classes (Part 2
 /// appendix F). `None` where it says what cannot be said (a block of Unicode); the facet is then left to the system that gets the
