@@ -416,6 +416,7 @@ impl Checker<'_> {
             success_when: endpoint.success_when.clone(),
             error_text: endpoint.error_text.clone(),
             retry_when: endpoint.retry_when.clone(),
+            ..OutcomeFile::default()
         };
         let outcome = outcome.check(self.file, self.problems);
         let nested = endpoint.nested.check(self.file, self.problems);

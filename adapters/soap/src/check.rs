@@ -14,6 +14,7 @@ use gatehouse_core::yaml::{self, Located};
 use gatehouse_net::{client, path};
 
 use crate::bind::{Bound, bind};
+use crate::blocks::Declared;
 use crate::contract::Contract;
 use crate::envelope::Version;
 use crate::file::{Block, BlockFile, Calls, Checked, EndpointFile, Listener, Listeners, Operation, SystemFile};
@@ -25,6 +26,9 @@ const CALL_NAMES: [&str; 3] = ["body", "message", "delivery_id"];
 
 /// The names that a reply's expressions see.
 const REPLY_NAMES: [&str; 3] = ["body", "message_id", "reply"];
+
+/// The names that the rules for answers see.
+const ANSWER_NAMES: [&str; 3] = ["reply", "status", "headers"];
 
 /// Whether two operations on one path cannot be told apart: by the element that begins the body, or by the action.
 fn is_same(one: &Listener, other: &Listener) -> bool {
@@ -171,6 +175,7 @@ impl Check<'_> {
             ("id_header", read.id_header.as_ref().map(|id| &id.name.span)),
             ("type", read.kind.as_ref().map(|kind| &kind.span)),
             ("reply", read.reply.as_ref().map(|reply| &reply.span)),
+            ("fault", read.fault.as_ref().map(|fault| &fault.span)),
         ];
         self.misplaced(&inbound_only, "an endpoint that is called", "add `listen: /path` if the system calls it");
         let contract = self.contract(name, read);
@@ -195,15 +200,16 @@ impl Check<'_> {
             success_when: success_when.clone(),
             error_text: read.error_text.clone(),
             retry_when: read.retry_when.clone(),
+            reject_when: read.reject_when.clone(),
         };
-        let answer = rule(&read.success_when).check(self.file, self.problems);
+        let answer = rule(&read.success_when).check_over(&ANSWER_NAMES, self.file, self.problems);
         // The same texts again: their problems have been told.
-        let fault = rule(&None).check(self.file, &mut Problems::new());
+        let fault = rule(&None).check_over(&ANSWER_NAMES, self.file, &mut Problems::new());
+        let declared = contract.as_ref().map(Contract::request_headers).unwrap_or_default();
         Operation {
             element,
             children: namespace.filter(|_| qualified),
             action: action.or_else(said).unwrap_or_default(),
-            contract,
             nested: read.nested.check(self.file, self.problems),
             nested_reply: read
                 .nested_reply
@@ -213,7 +219,15 @@ impl Check<'_> {
                 .headers
                 .iter()
                 .flat_map(|headers| &headers.value)
-                .filter_map(|block| self.block(block))
+                .filter_map(|block| self.block(block, &declared, &CALL_NAMES))
+                .collect(),
+            reply_headers: contract.as_ref().map(Contract::reply_headers).unwrap_or_default(),
+            details: contract.as_ref().map(Contract::details).unwrap_or_default(),
+            understands: read
+                .understands
+                .iter()
+                .flat_map(|names| &names.value)
+                .map(|name| QName::new(name.namespace.as_deref(), &self.local(&name.name)))
                 .collect(),
             delivery_id: read.delivery_id.as_ref().is_none_or(|send| send.value),
             one_way: read.one_way.as_ref().map_or(one_way, |one_way| one_way.value),
@@ -221,17 +235,47 @@ impl Check<'_> {
             answer,
             fault,
             max_answer: limits.body,
+            contract,
         }
     }
 
-    fn block(&mut self, read: &BlockFile) -> Option<Block> {
-        let local = self.local(&read.name);
-        if read.namespace.trim().is_empty() {
-            self.error("no-namespace", &read.namespace, "a header block has a namespace");
+    /// A header block, by what the WSDL declares where that has it.
+    fn block(&mut self, read: &BlockFile, declared: &[Declared], names: &[&str]) -> Option<Block> {
+        let found = self.declared(&read.name, read.namespace.as_ref(), declared, "a header block");
+        let value = TemplateFile::check(&read.value, names, self.file, self.problems)?;
+        let (name, declared) = found?;
+        Some(Block { name, must_understand: read.must_understand, value, declared })
+    }
+
+    /// An element by its name, and what the WSDL declares of it: with a namespace where that does not.
+    fn declared(
+        &mut self,
+        name: &Located<String>,
+        namespace: Option<&Located<String>>,
+        declared: &[Declared],
+        what: &str,
+    ) -> Option<(QName, Option<Declared>)> {
+        let local = self.local(name);
+        let said = namespace.map(|namespace| namespace.trim());
+        let found = declared.iter().find(|one| {
+            let name = one.name();
+            *name.local == *local && said.is_none_or(|said| name.namespace.as_deref().unwrap_or_default() == said)
+        });
+        if let Some(found) = found {
+            return Some((found.name().clone(), Some(found.clone())));
         }
-        let value = TemplateFile::check(&read.value, &CALL_NAMES, self.file, self.problems)?;
-        let name = QName::new(Some(&read.namespace), &local);
-        Some(Block { name, must_understand: read.must_understand, value })
+        match said {
+            Some(said) if !said.is_empty() => Some((QName::new(Some(said), &local), None)),
+            _ => {
+                let known: Vec<_> = declared.iter().map(|one| one.name().local.to_string()).collect();
+                let help = match known.as_slice() {
+                    [] => "write its `namespace`".to_owned(),
+                    known => format!("write its `namespace`, or name one that the WSDL declares: {}", known.join(", ")),
+                };
+                self.mend("no-namespace", name, format!("{what} has a namespace"), &help);
+                None
+            }
+        }
     }
 
     fn listener(
@@ -253,6 +297,8 @@ impl Check<'_> {
             ("success_when", read.success_when.as_ref().map(|field| &field.span)),
             ("error_text", read.error_text.as_ref().map(|field| &field.span)),
             ("retry_when", read.retry_when.as_ref().map(|field| &field.span)),
+            ("reject_when", read.reject_when.as_ref().map(|field| &field.span)),
+            ("understands", read.understands.as_ref().map(|field| &field.span)),
         ];
         self.misplaced(&outbound_only, "an endpoint that listens", "leave out `listen` if Gatehouse calls it");
         let well_formed =
@@ -297,6 +343,16 @@ impl Check<'_> {
         let own = reply.and_then(|reply| reply.namespace.as_ref()).map(|namespace| namespace.value.as_str());
         let of_file = QName::new(own.or(namespace), &element);
         let said = || contract.as_ref().map(|contract| contract.operation.action.clone());
+        let of_reply = contract.as_ref().map(Contract::reply_headers).unwrap_or_default();
+        let of_faults = contract.as_ref().map(Contract::details).unwrap_or_default();
+        let detail = read.fault.as_ref().and_then(|fault| {
+            let found =
+                self.declared(&fault.name, fault.namespace.as_ref(), &of_faults, "the element in a fault's detail");
+            let value = TemplateFile::check(&fault.body, &["fault"], self.file, self.problems)?;
+            let (name, declared) = found?;
+            Some(Block { name, must_understand: false, value, declared })
+        });
+        let blocks = reply.and_then(|reply| reply.headers.as_ref()).into_iter().flatten();
         let listener = Listener {
             endpoint: format!("{}/{}", self.read.system.value, name.value),
             operation,
@@ -305,6 +361,9 @@ impl Check<'_> {
             id_header,
             reply: contract.as_ref().and_then(Contract::reply_name).unwrap_or(of_file),
             reply_body,
+            reply_headers: blocks.filter_map(|block| self.block(block, &of_reply, &REPLY_NAMES)).collect(),
+            request_headers: contract.as_ref().map(Contract::request_headers).unwrap_or_default(),
+            detail,
             contract,
             nested: read.nested.check(self.file, self.problems),
             max_body: limits.body,

@@ -6,6 +6,7 @@ use gatehouse_core::fault::Violation;
 use gatehouse_core::xml::{Element, Node, QName, SOAP_ENC};
 use gatehouse_core::{Map, Value};
 
+use crate::blocks::Declared;
 use crate::envelope::{Envelope, Version};
 use crate::offer::Offered;
 use crate::typed::{self, Mode};
@@ -30,6 +31,27 @@ impl Contract {
     /// The name of the element that an answer's body begins with.
     pub(crate) fn reply_name(&self) -> Option<QName> {
         self.name(self.operation.output.as_ref())
+    }
+
+    /// The header blocks that a request may have.
+    pub(crate) fn request_headers(&self) -> Vec<Declared> {
+        self.headers(self.operation.input.as_ref())
+    }
+
+    /// The header blocks that an answer may have.
+    pub(crate) fn reply_headers(&self) -> Vec<Declared> {
+        self.headers(self.operation.output.as_ref())
+    }
+
+    fn headers(&self, message: Option<&Message>) -> Vec<Declared> {
+        let headers = message.map(|message| message.headers.as_slice()).unwrap_or_default();
+        headers.iter().map(|element| Declared { wsdl: self.wsdl.clone(), element: *element }).collect()
+    }
+
+    /// The elements that the details of its faults have.
+    pub(crate) fn details(&self) -> Vec<Declared> {
+        let elements = self.operation.faults.iter().filter_map(|fault| fault.detail);
+        elements.map(|element| Declared { wsdl: self.wsdl.clone(), element }).collect()
     }
 
     fn name(&self, message: Option<&Message>) -> Option<QName> {

@@ -7,6 +7,7 @@ use gatehouse_core::xml::Element;
 use http::HeaderMap;
 
 use crate::addressing::is_addressing;
+use crate::blocks::must_understand;
 use crate::envelope::{Envelope, Version};
 use crate::fault::Kind;
 use crate::file::Listener;
@@ -26,7 +27,10 @@ pub(crate) fn find<'a>(
 ) -> Result<&'a Listener, (Kind, Fault)> {
     let found = by_body(listeners, envelope, action);
     let understood = |block: &Element| {
-        let known = |listener: &Listener| listener.id_header.as_ref() == Some(&block.name);
+        let known = |listener: &Listener| {
+            let declared = listener.request_headers.iter().any(|declared| *declared.name() == block.name);
+            declared || listener.id_header.as_ref() == Some(&block.name)
+        };
         match found {
             _ if is_security(block) => signed,
             _ if is_addressing(block) => true,
@@ -86,6 +90,11 @@ impl Listener {
         self.contract.as_ref().is_some_and(|contract| contract.request_name().is_none())
     }
 
+    /// Whether nothing is answered: the WSDL has no message for it.
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.contract.as_ref().is_some_and(|contract| contract.operation.output.is_none())
+    }
+
     /// How many elements the body of its request has at most.
     fn parts(&self) -> usize {
         let parts = self.contract.as_ref().and_then(|contract| contract.operation.input.as_ref());
@@ -131,24 +140,4 @@ fn check_action(all: &[Arc<Listener>], listener: &Listener, action: Option<&str>
         return Err(Fault::new(Code::Malformed, text));
     }
     Ok(())
-}
-
-/// Whether a header block must be understood by us: it is marked, and meant for the receiver or for anybody next.
-fn must_understand(version: Version, block: &Element) -> bool {
-    let attribute = |local: &str| block.attribute(Some(version.namespace()), local).map(str::trim);
-    let marked = attribute("mustUnderstand").is_some_and(|mark| !matches!(mark, "0" | "false"));
-    let role = match version {
-        Version::V11 => attribute("actor"),
-        Version::V12 => attribute("role"),
-    };
-    let ours = match role.unwrap_or_default() {
-        "" => true,
-        role => [
-            "http://schemas.xmlsoap.org/soap/actor/next",
-            "http://www.w3.org/2003/05/soap-envelope/role/next",
-            "http://www.w3.org/2003/05/soap-envelope/role/ultimateReceiver",
-        ]
-        .contains(&role),
-    };
-    marked && ours
 }

@@ -4,8 +4,11 @@
 
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::xml::{Element, XML};
+use gatehouse_core::{Map, Value};
 
+use crate::blocks::{self, Declared};
 use crate::envelope::{GATEHOUSE, Version};
+use crate::typed::Mode;
 
 /// What a fault's code means, in the words of either version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +112,44 @@ impl PeerFault {
     }
 }
 
+/// What rules see of a fault: its elements as they are, with the detail by the schemas of the faults that the WSDL declares; and
+/// under `fault` the same for both versions: `code`, `subcodes`, `reason`, `detail`.
+pub(crate) fn value(element: &Element, details: &[Declared]) -> Value {
+    let mut value = element.to_value();
+    let (Some(fault), Value::Map(map)) = (PeerFault::read(element), &mut value) else { return value };
+    let detail = element.child("detail").or_else(|| element.child("Detail"));
+    let inside: Vec<Element> = detail.into_iter().flat_map(Element::elements).cloned().collect();
+    let mut read = blocks::read(&inside, details, Mode::Lenient).unwrap_or_default();
+    if let (Some(detail), true) = (detail, inside.is_empty()) {
+        read = detail.to_value();
+    }
+    for name in ["detail", "Detail"] {
+        if let Some(known) = map.get_mut(name) {
+            known.clone_from(&read);
+        }
+    }
+    let mut common = Map::new();
+    common.insert("code".to_owned(), fault.code.into());
+    common.insert("subcodes".to_owned(), fault.subcodes.into());
+    common.insert("reason".to_owned(), fault.reason.into());
+    common.insert("detail".to_owned(), read);
+    map.insert("fault".to_owned(), Value::Map(common));
+    value
+}
+
+/// What a fault of ours is to an expression: `code`, `text`, `message_id` (null where there is none yet) and `violations`.
+pub(crate) fn told(fault: &Fault) -> Value {
+    let violation = |one: &gatehouse_core::fault::Violation| -> Value {
+        [("pointer", one.pointer.as_str()), ("message", one.message.as_str())].into_iter().collect()
+    };
+    let violations: Vec<Value> = fault.violations.iter().map(violation).collect();
+    let id = fault.message_id.as_deref().map_or(Value::Null, Value::from);
+    let text = Value::from(fault.public.as_str());
+    [("code", Value::from(fault.code.as_str())), ("text", text), ("message_id", id), ("violations", violations.into())]
+        .into_iter()
+        .collect()
+}
+
 /// `Client` of `soap:Client`.
 fn local(qname: &str) -> &str {
     qname.rsplit_once(':').map_or(qname, |(_, local)| local)
@@ -140,9 +181,13 @@ pub(crate) fn kind_of(code: Code) -> Kind {
     }
 }
 
-/// The `Fault` element for a caller: the code of its version, the public text, and as detail our stable code, the message id and
-/// what is wrong with the body. Everything is text and escaped when it is written.
-pub(crate) fn element(version: Version, kind: Kind, fault: &Fault) -> Element {
+/// The prefix to which [`crate::envelope::write`] binds the namespace that it is told: ours, for a fault.
+const OWN_PREFIX: &str = "m";
+
+/// The `Fault` element for a caller: the code of its version (in 1.2 with our stable code as subcode), the public text, and as
+/// detail what the caller's WSDL declares, then our stable code, the message id and what is wrong with the body. Everything is
+/// text and escaped when it is written.
+pub(crate) fn element(version: Version, kind: Kind, fault: &Fault, declared: Option<Element>) -> Element {
     let soap = |local: &str| Element::new(Some(version.namespace()), local);
     let code = format!("soap:{}", kind.code(version));
     let public = visible(&fault.public);
@@ -150,13 +195,17 @@ pub(crate) fn element(version: Version, kind: Kind, fault: &Fault) -> Element {
         Version::V11 => soap("Fault")
             .with_child(Element::new(None, "faultcode").with_text(code))
             .with_child(Element::new(None, "faultstring").with_text(public))
-            .with_child(Element::new(None, "detail").with_child(detail(fault))),
+            .with_child(
+                declared.into_iter().fold(Element::new(None, "detail"), Element::with_child).with_child(detail(fault)),
+            ),
         Version::V12 => soap("Fault")
-            .with_child(soap("Code").with_child(soap("Value").with_text(code)))
+            .with_child(soap("Code").with_child(soap("Value").with_text(code)).with_child(
+                soap("Subcode").with_child(soap("Value").with_text(format!("{OWN_PREFIX}:{}", fault.code))),
+            ))
             .with_child(
                 soap("Reason").with_child(soap("Text").with_attribute(Some(XML), "lang", "en").with_text(public)),
             )
-            .with_child(soap("Detail").with_child(detail(fault))),
+            .with_child(declared.into_iter().fold(soap("Detail"), Element::with_child).with_child(detail(fault))),
     }
 }
 
@@ -241,8 +290,8 @@ mod tests {
             .about("id<1>")
             .violations(vec![Violation { pointer: "/a\"b".to_owned(), message: "<bad>".to_owned() }]);
         for (version, code) in [(Version::V11, "Client"), (Version::V12, "Sender")] {
-            let element = element(version, kind_of(fault.code), &fault);
-            let bytes = envelope::write(version, Vec::new(), [element], None, "UTF-8").unwrap();
+            let element = element(version, kind_of(fault.code), &fault, None);
+            let bytes = envelope::write(version, Vec::new(), [element], Some(GATEHOUSE), "UTF-8").unwrap();
             let root = xml::decode(&bytes, None, &BodyLimits::default()).unwrap();
             let taken = Envelope::take(root).unwrap();
             let read = PeerFault::read(&taken.body[0]).unwrap();

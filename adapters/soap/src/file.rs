@@ -14,6 +14,7 @@ use gatehouse_core::yaml::{Entries, Located};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::blocks::Declared;
 use crate::contract::Contract;
 use crate::envelope::Version;
 use crate::login::{Login, LoginFile};
@@ -95,12 +96,17 @@ pub(crate) struct EndpointFile {
     pub(crate) one_way: Option<Located<bool>>,
     /// Out: a path below the address.
     pub(crate) path: Option<Located<String>>,
-    /// Out: an expression over `reply` (what is in the body's first element) and `status`; false means refused.
+    /// Out: header blocks of an answer that must be understood and change nothing here, beside those that the WSDL declares.
+    pub(crate) understands: Option<Located<Vec<NameFile>>>,
+    /// Out: an expression over `reply` (what is in the body's first element), `headers` (the answer's header blocks) and `status`;
+    /// false means refused.
     pub(crate) success_when: Option<Located<String>>,
     /// Out: an expression that finds the reason in `reply` where the answer means no.
     pub(crate) error_text: Option<Located<String>>,
     /// Out: an expression that says that a refusal is worth another try.
     pub(crate) retry_when: Option<Located<String>>,
+    /// Out: an expression that says that a refusal is final, also where the fault says that the receiver is to blame.
+    pub(crate) reject_when: Option<Located<String>>,
 
     /// In: the path that it listens on: `/soap/erp`. Several operations may share one.
     pub(crate) listen: Option<Located<String>>,
@@ -114,6 +120,8 @@ pub(crate) struct EndpointFile {
     pub(crate) kind: Option<Located<String>>,
     /// In: what is answered. Default: an empty `<operation>Response` in the operation's namespace, or the route's reply.
     pub(crate) reply: Option<Located<ReplyFile>>,
+    /// In: an element in the detail of faults, before Gatehouse's own: the one that the caller's WSDL declares.
+    pub(crate) fault: Option<Located<DetailFile>>,
 }
 
 /// A name with its namespace.
@@ -132,12 +140,12 @@ pub(crate) struct NameFile {
 pub(crate) struct BlockFile {
     /// Its local name.
     pub(crate) name: Located<String>,
-    /// Its namespace; every header block has one (SOAP 1.1 §4.2).
-    pub(crate) namespace: Located<String>,
+    /// Its namespace; every header block has one (SOAP 1.1 §4.2). Where the WSDL declares the block, it is known.
+    pub(crate) namespace: Option<Located<String>>,
     /// Whether the receiver must fail when it does not know it.
     #[serde(default)]
     pub(crate) must_understand: bool,
-    /// What is in it: an expression over `body`, `message` and `delivery_id`, or a map of such.
+    /// What is in it: an expression over `body`, `message` and `delivery_id` (of an answer: what its body sees), or a map of such.
     pub(crate) value: Located<TemplateFile>,
 }
 
@@ -154,6 +162,21 @@ pub(crate) struct ReplyFile {
     pub(crate) namespace: Option<Located<String>>,
     /// What is in it: an expression over `message_id`, `body` and `reply` (the route's), or a map of such.
     pub(crate) body: Option<Located<TemplateFile>>,
+    /// Header blocks to send with it.
+    pub(crate) headers: Option<Vec<BlockFile>>,
+}
+
+/// What a fault says to a program.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DetailFile {
+    /// The local name of the element in the detail: one that a fault of the WSDL's operation has.
+    pub(crate) name: Located<String>,
+    /// Its namespace. Where the WSDL declares the fault, it is known.
+    pub(crate) namespace: Option<Located<String>>,
+    /// What is in it: an expression over `fault` (`code`, `text`, `message_id`, `violations` with `pointer` and `message`), or a
+    /// map of such.
+    pub(crate) body: Located<TemplateFile>,
 }
 
 /// A checked file.
@@ -192,6 +215,11 @@ pub(crate) struct Operation {
     pub(crate) children: Option<String>,
     pub(crate) action: String,
     pub(crate) headers: Vec<Block>,
+    /// The header blocks that the WSDL declares for its answer.
+    pub(crate) reply_headers: Vec<Declared>,
+    /// The elements that the WSDL declares for the details of its faults.
+    pub(crate) details: Vec<Declared>,
+    pub(crate) understands: Vec<QName>,
     pub(crate) delivery_id: bool,
     pub(crate) one_way: bool,
     pub(crate) path: String,
@@ -208,6 +236,8 @@ pub(crate) struct Block {
     pub(crate) name: QName,
     pub(crate) must_understand: bool,
     pub(crate) value: Template,
+    /// What the WSDL says of it, where it declares it.
+    pub(crate) declared: Option<Declared>,
 }
 
 /// The inbound half.
@@ -236,5 +266,10 @@ pub(crate) struct Listener {
     pub(crate) id_header: Option<QName>,
     pub(crate) reply: QName,
     pub(crate) reply_body: Option<Template>,
+    pub(crate) reply_headers: Vec<Block>,
+    /// The header blocks that the WSDL declares for a request.
+    pub(crate) request_headers: Vec<Declared>,
+    /// What is in a fault's detail before our own; its `must_understand` means nothing.
+    pub(crate) detail: Option<Block>,
     pub(crate) max_body: usize,
 }

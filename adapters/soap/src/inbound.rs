@@ -24,14 +24,16 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::RwLock;
 
 use crate::addressing::Addressing;
+use crate::blocks;
 use crate::dispatch;
 use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
 use crate::fault::{self, Kind};
-use crate::file::{Listener, Listeners};
+use crate::file::{Block, Listener, Listeners};
 use crate::media::Media;
 use crate::mime;
 use crate::offer;
 use crate::proof::Proof;
+use crate::typed::Mode;
 use crate::wsdl::Wsdl;
 
 /// How long requests under way may take to finish when the system stops listening.
@@ -133,7 +135,8 @@ impl Port {
         let addressing = Addressing::of(&envelope.headers).map_err(refuse)?;
         let action = Addressing::action_of(addressing.as_ref(), action).map_err(refuse)?;
         let listener = dispatch::find(&self.listeners, &envelope, action.as_deref(), signed)
-            .map_err(|(kind, fault)| Refusal { version, kind, fault })?;
+            .map_err(|(kind, fault)| Refusal { version, kind, fault, detail: None })?;
+        let refuse = |fault: Fault| Refusal::of(listener, version, fault);
         if bytes.len() > listener.max_body {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
@@ -146,6 +149,11 @@ impl Port {
             })?,
             None => envelope.body.first().map(Element::to_value).unwrap_or_default(),
         };
+        let headers =
+            blocks::read(&envelope.headers, &listener.request_headers, Mode::Strict).map_err(|violations| {
+                let text = "a header block does not fit the WSDL";
+                refuse(Fault::new(Code::Invalid, text).violations(violations))
+            })?;
         let limits = BodyLimits { bytes: listener.max_body, text: listener.max_body, ..BodyLimits::default() };
         let opening = {
             let (nested, mut body) = (listener.nested.clone(), body);
@@ -162,7 +170,7 @@ impl Port {
         };
         let told = admission.clone();
         let arrival = Arrival {
-            meta: meta(&envelope, action.as_deref()),
+            meta: meta(headers, action.as_deref()),
             body: body.clone(),
             document: std::mem::take(&mut envelope.body).into_iter().next(),
             id: id.clone(),
@@ -236,6 +244,7 @@ pub(crate) fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -
         version,
         kind: Kind::VersionMismatch,
         fault: Fault::new(Code::Malformed, text),
+        detail: None,
     };
     match Envelope::take(root) {
         Ok(Envelope { irregular: Some(reason), version, .. }) => {
@@ -291,16 +300,10 @@ fn message_id(listener: &Listener, envelope: &Envelope, body: &Value) -> Result<
 }
 
 /// What mappings see beside the body: the action, and the header blocks by local name.
-fn meta(envelope: &Envelope, action: Option<&str>) -> Value {
-    let mut headers = Map::new();
-    for block in &envelope.headers {
-        if !headers.contains_key(&block.name.local) {
-            headers.insert(&*block.name.local, block.to_value());
-        }
-    }
+fn meta(headers: Value, action: Option<&str>) -> Value {
     let mut meta = Map::new();
     meta.insert("action".to_owned(), action.map_or(Value::Null, Value::from));
-    meta.insert("headers".to_owned(), Value::Map(headers));
+    meta.insert("headers".to_owned(), headers);
     Value::Map(meta)
 }
 
@@ -318,6 +321,13 @@ fn acknowledge(
     admission: &Admission,
     mut blocks: Vec<Element>,
 ) -> Response {
+    if listener.is_one_way() {
+        return headed(
+            Response { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), body: Bytes::new() },
+            receipt,
+            admission,
+        );
+    }
     let namespace = listener.reply.namespace.as_deref();
     let own = |local: &str, text: &str| Element::new(Some(GATEHOUSE), local).with_text(text);
     blocks.push(own("MessageId", &receipt.message_id));
@@ -335,10 +345,18 @@ fn acknowledge(
         blocks.push(own("ReplyError", &error));
         plain()
     });
+    match reply_headers(version, listener, body, receipt) {
+        Ok(more) => blocks.extend(more),
+        Err(fault) => blocks.push(own("ReplyError", &fault.public)),
+    }
     let bytes = envelope::write(version, blocks, reply, namespace, "UTF-8")
         .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
         .unwrap_or_default();
-    let mut response = answer(StatusCode::OK, version, bytes);
+    headed(answer(StatusCode::OK, version, bytes), receipt, admission)
+}
+
+/// A yes with what its head says.
+fn headed(mut response: Response, receipt: &Receipt, admission: &Admission) -> Response {
     if let Ok(id) = HeaderValue::from_str(&receipt.message_id) {
         response.headers.insert("gatehouse-message-id", id);
     }
@@ -363,16 +381,43 @@ fn reply_value(listener: &Listener, body: &Value, receipt: &Receipt) -> Result<V
     template.eval(&Scope::new().with("body", body).with("message_id", &id).with("reply", &routed))
 }
 
+/// The header blocks that the file foresees for the answer.
+fn reply_headers(
+    version: Version,
+    listener: &Listener,
+    body: &Value,
+    receipt: &Receipt,
+) -> Result<Vec<Element>, Fault> {
+    if listener.reply_headers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let id = Value::from(receipt.message_id.as_str());
+    let routed = receipt.reply.clone().unwrap_or_default();
+    let scope = Scope::new().with("body", body).with("message_id", &id).with("reply", &routed);
+    listener.reply_headers.iter().map(|block| block.write(version, &scope)).collect()
+}
+
 /// A no, in the caller's version.
 pub(crate) struct Refusal {
     version: Version,
     pub(crate) kind: Kind,
     pub(crate) fault: Fault,
+    /// What the caller's WSDL has in the detail.
+    detail: Option<Element>,
 }
 
 impl Refusal {
     fn new(version: Version, fault: Fault) -> Self {
-        Self { version, kind: fault::kind_of(fault.code), fault }
+        Self { version, kind: fault::kind_of(fault.code), fault, detail: None }
+    }
+
+    /// A no to an operation that is known: with what its callers expect in a fault. Where that cannot be made, our own detail says
+    /// enough.
+    fn of(listener: &Listener, version: Version, fault: Fault) -> Self {
+        let told = fault::told(&fault);
+        let write = |block: &Block| block.write(version, &Scope::new().with("fault", &told)).ok();
+        let detail = listener.detail.as_ref().and_then(write);
+        Self { detail, ..Self::new(version, fault) }
     }
 
     /// The status: that of HTTP where HTTP has one for the cause, else that of the binding (SOAP 1.1 §6.2; SOAP 1.2 part 2
@@ -401,9 +446,10 @@ impl Refusal {
     }
 
     fn response(&self) -> Response {
-        let element = fault::element(self.version, self.kind, &self.fault);
-        // The fault's texts have been made writable; nothing else can fail.
-        let bytes = envelope::write(self.version, Vec::new(), [element], None, "UTF-8").unwrap_or_default();
+        let element = |detail| fault::element(self.version, self.kind, &self.fault, detail);
+        let write = |element| envelope::write(self.version, Vec::new(), [element], Some(GATEHOUSE), "UTF-8");
+        // The fault's own texts have been made writable; nothing else can fail.
+        let bytes = write(element(self.detail.clone())).or_else(|_| write(element(None))).unwrap_or_default();
         let mut response = answer(self.status(), self.version, bytes);
         let problem = Problem::from(&self.fault).response();
         for name in [RETRY_AFTER, WWW_AUTHENTICATE] {

@@ -159,6 +159,9 @@ fn the_cases_of_the_w3c_end_as_they_should() {
             id_header: Some(QName::new(Some(TESTS), "echoOk")),
             reply: QName::new(Some(TESTS), "reply"),
             reply_body: None,
+            reply_headers: Vec::new(),
+            request_headers: Vec::new(),
+            detail: None,
             max_body: 1 << 20,
         })
     };

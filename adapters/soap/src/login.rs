@@ -86,8 +86,13 @@ impl LoginFile {
         }
         let header = self.header.as_ref().and_then(|block| {
             let value = TemplateFile::check(&block.value, &["token"], file, problems)?;
-            let name = QName::new(Some(&block.namespace), &block.name);
-            Some(Block { name, must_understand: block.must_understand, value })
+            let Some(namespace) = &block.namespace else {
+                let message = "a header block has a namespace";
+                problems.push(Problem::error("no-namespace", file, block.name.span.clone(), message));
+                return None;
+            };
+            let name = QName::new(Some(namespace), &block.name);
+            Some(Block { name, must_understand: block.must_understand, value, declared: None })
         });
         let expired_when = self.expired_when.as_ref();
         Some(Login {

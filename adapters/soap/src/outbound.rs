@@ -16,12 +16,14 @@ use gatehouse_net::retry::retry_after;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use crate::envelope::{self, Envelope, GATEHOUSE, Version};
-use crate::fault::{Kind, PeerFault};
+use crate::blocks;
+use crate::envelope::{self, Envelope, Version};
+use crate::fault::{self, Kind, PeerFault};
 use crate::file::{Calls, Operation};
 use crate::login::{self, Keeper};
 use crate::media::Media;
 use crate::mime;
+use crate::typed::Mode;
 use crate::wsse::Signer;
 
 /// The most characters of a peer's reason that are passed on.
@@ -170,7 +172,7 @@ impl Outbound for Caller {
         let operation = self.operation(call.endpoint)?;
         let token = self.token(call.endpoint).await?;
         let keeper = self.keeper.as_ref().zip(token.as_deref());
-        let mut headers = blocks(self.calls.version, operation, &call).map_err(invalid)?;
+        let mut headers = blocks::of_call(self.calls.version, operation, &call)?;
         if let Some((keeper, token)) = keeper {
             headers.extend(keeper.block(token).map_err(invalid)?);
         }
@@ -218,29 +220,6 @@ impl Outbound for Caller {
     }
 }
 
-/// The header blocks of one call.
-fn blocks(version: Version, operation: &Operation, call: &Call<'_>) -> Result<Vec<Element>, String> {
-    let mut blocks = Vec::with_capacity(operation.headers.len() + 1);
-    if operation.delivery_id {
-        blocks.push(Element::new(Some(GATEHOUSE), "DeliveryId").with_text(call.delivery_id));
-    }
-    if operation.headers.is_empty() {
-        return Ok(blocks);
-    }
-    let message = call.message.to_value(call.attempt);
-    let delivery_id = Value::from(call.delivery_id);
-    let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &delivery_id);
-    for block in &operation.headers {
-        let value = block.value.eval(&scope)?;
-        let mut element = Element::from_value_in(&block.name, block.name.namespace.as_deref(), &value)?;
-        if block.must_understand {
-            element = element.with_attribute(Some(version.namespace()), "mustUnderstand", version.yes());
-        }
-        blocks.push(element);
-    }
-    Ok(blocks)
-}
-
 /// What an answer means. A 200 alone means nothing.
 fn judge(
     operation: &Operation,
@@ -249,7 +228,10 @@ fn judge(
     answer: Answer,
     exchange: &Exchange,
 ) -> Result<Value, Fault> {
-    let code = i64::from(status.as_u16());
+    let code = Value::from(i64::from(status.as_u16()));
+    let headers_of = |envelope: &Envelope| {
+        blocks::read(&envelope.headers, &operation.reply_headers, Mode::Lenient).unwrap_or_default()
+    };
     if let Some(fault) = by_status(status, headers, &answer) {
         return Err(fault.exchange(exchange.clone()));
     }
@@ -260,16 +242,19 @@ fn judge(
         return Ok(Value::Null);
     }
     let fault = match answer {
-        Answer::Body(ref elements) if let Some(element) = elements.first() => match PeerFault::read(element) {
+        Answer::Body(ref envelope) if let Some(element) = envelope.body.first() => match PeerFault::read(element) {
             Some(fault) => {
                 let fault = from_peer(&fault, status);
+                let (value, headers) = (fault::value(element, &operation.details), headers_of(envelope));
+                let scope = Scope::new().with("reply", &value).with("status", &code).with("headers", &headers);
                 // Always an error: a rule without `success_when` keeps the protocol's own judgement.
-                operation.fault.judge(code, &element.to_value(), exchange, Some(fault.clone()))?;
+                operation.fault.judge_over(&scope, exchange, Some(fault.clone()))?;
                 fault
             }
             None if status.is_success() => {
+                blocks::understood(operation, envelope).map_err(|fault| fault.exchange(exchange.clone()))?;
                 let mut reply = match &operation.contract {
-                    Some(contract) => contract.read_reply(elements),
+                    Some(contract) => contract.read_reply(&envelope.body),
                     None => element.to_value(),
                 };
                 let limits =
@@ -278,13 +263,18 @@ fn judge(
                     Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}"))
                         .exchange(exchange.clone())
                 })?;
-                operation.answer.judge(code, &reply, exchange, None)?;
+                let headers = headers_of(envelope);
+                let scope = Scope::new().with("reply", &reply).with("status", &code).with("headers", &headers);
+                operation.answer.judge_over(&scope, exchange, None)?;
                 return Ok(reply);
             }
             None => other_status(status, "a SOAP answer that is no fault"),
         },
-        Answer::Body(_) if status.is_success() => {
-            operation.answer.judge(code, &Value::Null, exchange, None)?;
+        Answer::Body(ref envelope) if status.is_success() => {
+            blocks::understood(operation, envelope).map_err(|fault| fault.exchange(exchange.clone()))?;
+            let headers = headers_of(envelope);
+            let scope = Scope::new().with("reply", &Value::Null).with("status", &code).with("headers", &headers);
+            operation.answer.judge_over(&scope, exchange, None)?;
             return Ok(Value::Null);
         }
         Answer::Body(_) => other_status(status, "an empty SOAP body"),
@@ -296,8 +286,8 @@ fn judge(
 
 /// What came back.
 enum Answer {
-    /// An envelope, and the elements of its body.
-    Body(Vec<Element>),
+    /// An envelope.
+    Body(Envelope),
     /// Nothing at all.
     Empty,
     /// Something else, in words.
@@ -343,7 +333,7 @@ impl Answer {
             Ok(envelope)
         });
         match unfolded {
-            Ok(envelope) => Self::Body(envelope.body),
+            Ok(envelope) => Self::Body(envelope),
             Err(what) => Self::Other(what),
         }
     }
@@ -351,7 +341,7 @@ impl Answer {
     /// What is in the body's first element, a fault's too.
     fn value(&self) -> Value {
         match self {
-            Self::Body(elements) => elements.first().map(Element::to_value).unwrap_or_default(),
+            Self::Body(envelope) => envelope.body.first().map(|element| fault::value(element, &[])).unwrap_or_default(),
             Self::Empty | Self::Other(_) => Value::Null,
         }
     }
@@ -359,7 +349,8 @@ impl Answer {
     /// The reason of a fault in it, to say beside a status.
     fn reason(&self) -> String {
         match self {
-            Self::Body(elements) => elements
+            Self::Body(envelope) => envelope
+                .body
                 .first()
                 .and_then(PeerFault::read)
                 .map(|fault| format!(": {}", cut(&fault.reason, MAX_REASON)))

@@ -98,6 +98,7 @@ impl StatementFile {
             success_when: self.success_when.clone(),
             error_text: self.error_text.clone(),
             retry_when: self.retry_when.clone(),
+            ..OutcomeFile::default()
         };
         let outcome = outcome.check(file, problems);
         let result = self.result.as_ref().map(|sql| sql.value.clone());

@@ -19,6 +19,8 @@ pub struct OutcomeFile {
     pub error_text: Option<Located<String>>,
     /// An expression that says that a refusal is worth another try (busy, locked).
     pub retry_when: Option<Located<String>>,
+    /// An expression that says that a refusal is final, whatever the protocol says. `retry_when` wins where both hold.
+    pub reject_when: Option<Located<String>>,
 }
 
 /// The compiled rule.
@@ -27,17 +29,23 @@ pub struct OutcomeRule {
     success_when: Option<Expression>,
     error_text: Option<Expression>,
     retry_when: Option<Expression>,
+    reject_when: Option<Expression>,
 }
 
 impl OutcomeFile {
     /// Compiles the expressions.
     pub fn check(&self, file: &SourceFile, problems: &mut Problems) -> OutcomeRule {
-        let mut compile =
-            |text: &Option<Located<String>>| compile(text.as_ref()?, &["reply", "status"], file, problems);
+        self.check_over(&["reply", "status"], file, problems)
+    }
+
+    /// Compiles the expressions over other names, which [`OutcomeRule::judge_over`] must be given.
+    pub fn check_over(&self, names: &[&str], file: &SourceFile, problems: &mut Problems) -> OutcomeRule {
+        let mut compile = |text: &Option<Located<String>>| compile(text.as_ref()?, names, file, problems);
         OutcomeRule {
             success_when: compile(&self.success_when),
             error_text: compile(&self.error_text),
             retry_when: compile(&self.retry_when),
+            reject_when: compile(&self.reject_when),
         }
     }
 }
@@ -80,8 +88,15 @@ impl OutcomeRule {
     /// `Refused` with the reason that `error_text` finds, retried where `retry_when` says so.
     pub fn judge(&self, status: i64, reply: &Value, exchange: &Exchange, protocol: Option<Fault>) -> Result<(), Fault> {
         let status = Value::from(status);
-        let scope = Scope::new().with("reply", reply).with("status", &status);
-        let said = self.success_when.as_ref().map(|rule| (rule, rule.test(&scope)));
+        self.judge_over(&Scope::new().with("reply", reply).with("status", &status), exchange, protocol)
+    }
+
+    /// As [`OutcomeRule::judge`], over the names that [`OutcomeFile::check_over`] was told of.
+    ///
+    /// # Errors
+    /// As [`OutcomeRule::judge`].
+    pub fn judge_over(&self, scope: &Scope<'_>, exchange: &Exchange, protocol: Option<Fault>) -> Result<(), Fault> {
+        let said = self.success_when.as_ref().map(|rule| (rule, rule.test(scope)));
         let mut fault = match (said, protocol) {
             (Some((_, Ok(true))), _) | (None, None) => return Ok(()),
             (Some((rule, Ok(false))), protocol) => protocol
@@ -91,13 +106,16 @@ impl OutcomeRule {
             }),
             (None, Some(fault)) => fault,
         };
-        if let Some(Ok(text)) = self.error_text.as_ref().map(|rule| rule.eval(&scope))
+        if let Some(Ok(text)) = self.error_text.as_ref().map(|rule| rule.eval(scope))
             && let Some(text) = text.to_plain_text().filter(|text| !text.trim().is_empty())
         {
             fault.public = text.chars().take(500).collect();
         }
-        if let Some(Ok(true)) = self.retry_when.as_ref().map(|rule| rule.test(&scope)) {
+        let holds = |rule: &Option<Expression>| matches!(rule.as_ref().map(|rule| rule.test(scope)), Some(Ok(true)));
+        if holds(&self.retry_when) {
             fault.verdict = Verdict::Retry;
+        } else if holds(&self.reject_when) {
+            fault.verdict = Verdict::Reject;
         }
         Err(fault.exchange(exchange.clone()))
     }

@@ -29,8 +29,12 @@ pub(crate) struct ExampleSite;
 
 impl SiteFiles for ExampleSite {
     fn file(&self, path: &str) -> Option<SourceFile> {
-        let routes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../routes");
-        Some(SourceFile::new(path, std::fs::read_to_string(routes.join(path)).ok()?))
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        // What only tests need stands beside them.
+        let found = ["../../routes", "tests/common"]
+            .iter()
+            .find_map(|folder| std::fs::read_to_string(here.join(folder).join(path)).ok());
+        Some(SourceFile::new(path, found?))
     }
 
     fn locate(&self, path: &str) -> PathBuf {
