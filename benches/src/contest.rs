@@ -126,6 +126,7 @@ fn line(figures: &Figures) -> String {
     )
 }
 
-fn free_port() -> anyhow::Result<String> {
+/// An address on which nothing listens.
+pub(crate) fn free_port() -> anyhow::Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -101,22 +101,32 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Starts it.
+    /// Starts one whose yes is an empty 200.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_saying(Bytes::new()).await
+    }
+
+    /// Starts one that answers this, as XML where it is not empty.
+    pub(crate) async fn start_saying(answer: Bytes) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let count = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&count);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let counter = Arc::clone(&counter);
+                let (counter, answer) = (Arc::clone(&counter), answer.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request: http::Request<Incoming>| {
-                        let counter = Arc::clone(&counter);
+                        let (counter, answer) = (Arc::clone(&counter), answer.clone());
                         async move {
                             drain(request.into_body()).await?;
                             counter.fetch_add(1, Ordering::Relaxed);
-                            anyhow::Ok(http::Response::new(Full::<Bytes>::default()))
+                            let mut response = http::Response::new(Full::new(answer.clone()));
+                            if !answer.is_empty() {
+                                let media = http::HeaderValue::from_static("text/xml");
+                                response.headers_mut().insert(http::header::CONTENT_TYPE, media);
+                            }
+                            anyhow::Ok(response)
                         }
                     });
                     let _ = stream.set_nodelay(true);

@@ -4,6 +4,8 @@
 //! its own; load and sink are here. The raw path does no more than must be: hyper in → confirmed publish → 202;
 //! consumer → hyper out → ack. Gatehouse does the same with decoding, mapping, judging, routing and mapping out.
 //!
+//! With `sync` it measures callers that wait instead ([`sync`]): no broker is needed for that.
+//!
 //! `./test bench` runs it on a RabbitMQ that it starts; `GATEHOUSE_TEST_AMQP_310` names another broker.
 
 mod contest;
@@ -11,6 +13,7 @@ mod load;
 mod process;
 mod raw;
 mod site;
+mod sync;
 
 use std::io::Write;
 
@@ -27,6 +30,8 @@ fn main() -> anyhow::Result<()> {
         Some("gateway") => {
             runtime.block_on(async { gatehouse::cli::run_site(arguments[2].clone().into()).await.map(|_| ()) })
         }
+        Some("forward") => runtime.block_on(sync::forward(&arguments[2], &arguments[3])),
+        Some("sync") => runtime.block_on(sync::run(arguments.iter().any(|argument| argument == "--quick"))),
         _ => runtime.block_on(contest::run(arguments.iter().any(|argument| argument == "--quick"))),
     }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts real SOAP toolkits on this machine, for the tests to talk to: zeep and spyne (Python) and node-soap (Node) into a cache
-# folder, PHP from apt. What is there already is left alone. Run by ./test; may be run alone.
+# folder, PHP and xmllint (the judge of what is written by a schema) from apt. What is there already is left alone. Run by ./test;
+# may be run alone.
 # Every version is written down, also of what they drag along: requirements.txt, package-lock.json.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,6 +23,7 @@ wanted() {
   has_venv || echo python3 python3-venv
   has_php || echo php-cli php-soap
   has_node || echo nodejs npm
+  command -v xmllint >/dev/null || echo libxml2-utils
 }
 
 mkdir -p "$PEERS"
@@ -54,4 +56,4 @@ if ! whole; then
   echo "$MARK" >"$PEERS/mark"
 fi
 say "SOAP peers: $(grep -E '^(zeep|spyne)=' "$HERE/requirements.txt" | xargs), \
-node-soap $(sed -n 's/^  "version": "\(.*\)",/\1/p' "$PEERS/node/node_modules/soap/package.json" | head -1), PHP $(php -r 'echo PHP_VERSION;')"
+node-soap $(sed -n 's/^  "version": "\(.*\)",/\1/p' "$PEERS/node/node_modules/soap/package.json" | head -1), PHP $(php -r 'echo PHP_VERSION;'), $(xmllint --version 2>&1 | sed -n 's/.*using libxml version \([0-9]*\).*/libxml \1/p')"

@@ -49,6 +49,25 @@ pub(crate) fn find<'a>(
     Ok(listener)
 }
 
+/// The operation that the head alone tells: the only one, or the one whose action it is. `None` where only the body can tell.
+///
+/// # Errors
+/// Every operation here has an action of its own, and this is none of them: whatever the body holds contradicts it.
+pub(crate) fn by_head<'a>(listeners: &'a [Arc<Listener>], action: Option<&str>) -> Result<Option<&'a Listener>, Fault> {
+    let own = |listener: &Listener| listener.action.clone().filter(|own| !own.is_empty());
+    if let Some(action) = action
+        && listeners.iter().all(|listener| own(listener).is_some_and(|own| own != action))
+    {
+        return Err(Fault::new(Code::Malformed, "the action belongs to no operation here"));
+    }
+    let mut named = listeners.iter().filter(|listener| action.is_some() && own(listener).as_deref() == action);
+    Ok(match (listeners, named.next(), named.next()) {
+        ([only], ..) => Some(only),
+        (_, Some(found), None) => Some(found),
+        _ => None,
+    })
+}
+
 fn by_body<'a>(
     listeners: &'a [Arc<Listener>],
     envelope: &Envelope,

@@ -115,12 +115,13 @@ impl Port {
         let refuse = |fault: Fault| Refusal::new(version, fault);
         let action = dispatch::action(&request.headers, &media, version).map_err(refuse)?;
         let traceparent = traceparent(&request.headers);
-        // Several operations on one path are told apart only by their bodies.
-        let mut admission = match self.listeners.as_slice() {
-            [only] => Some(self.intake.admit(&only.endpoint).map_err(refuse)?),
-            _ => None,
-        };
-        let max = self.listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
+        // The head often tells which operation it will be: then its rate and its size count before a byte of the body is read. The
+        // body has the last word, and a contradiction is refused.
+        let expected = dispatch::by_head(&self.listeners, action.as_deref()).map_err(refuse)?;
+        let admit = |listener: &Listener| self.intake.admit(&listener.endpoint).map_err(refuse);
+        let mut admission = expected.map(admit).transpose()?;
+        let most = || self.listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
+        let max = expected.map_or_else(most, |listener| listener.max_body);
         let (head, bytes) = request.split(max).await.map_err(refuse)?;
 
         let reading = {

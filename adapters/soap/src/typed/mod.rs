@@ -11,6 +11,10 @@ mod simple;
 mod write;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 
 use gatehouse_core::fault::Violation;

@@ -132,6 +132,16 @@ fn choices_and_repeated_groups_are_written_as_they_must_stand() {
 }
 
 #[test]
+fn nil_is_no_way_around_an_attribute() {
+    let case = Case::new(
+        "<x:element name='Order'><x:complexType><x:sequence><x:element name='a' nillable='true'><x:complexType><x:attribute name='k' \
+         type='x:int' use='required'/></x:complexType></x:element></x:sequence></x:complexType></x:element>",
+    );
+    assert_eq!(case.write(r#"{"a":null}"#).unwrap_err(), "/a is null, and the schema demands its attribute `k`");
+    assert!(case.write(r#"{"a":{"@k":1}}"#).is_ok());
+}
+
+#[test]
 fn a_list_of_words_is_one_element() {
     let case = Case::new(
         "<x:element name='Order'><x:complexType><x:sequence><x:element name='tags'><x:simpleType><x:list itemType='x:int'/></x:simpleType>\

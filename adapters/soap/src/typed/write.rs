@@ -66,6 +66,11 @@ impl Writing<'_> {
             if !declared.nillable && declared.ty != ANY_TYPE {
                 self.findings.tell("is null, and the schema does not let it be nil");
             }
+            // What is nil still has its attributes (Part 1 §3.3.4), and null holds none.
+            let complex = self.schemas.complex(declared.ty);
+            if let Some(needed) = complex.and_then(|complex| complex.attributes.iter().find(|one| one.required)) {
+                self.findings.tell(format!("is null, and the schema demands its attribute `{}`", needed.name.local));
+            }
             element.attributes.push(xsi("nil", "true"));
             return;
         }

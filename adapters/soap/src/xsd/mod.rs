@@ -1,6 +1,5 @@
 //! XML Schema 1.0 as SOAP systems use it: read into a model by which documents are written and read. It is no validator of
-//! schemas: what contradicts itself in ways that do not show in a document is let be. Not built: `redefine`, `key`, `unique`,
-//! `keyref`.
+//! schemas: what contradicts itself in ways that do not show in a document is let be. Not built: `key`, `unique`, `keyref`.
 //!
 //! [`model`] is what a set of schemas says, [`read`] makes it from documents, [`builtin`] and [`facets`] know the simple types.
 
@@ -11,6 +10,8 @@ mod model;
 mod read;
 mod symbols;
 
+#[cfg(test)]
+pub(crate) use builtin::Moment;
 pub(crate) use builtin::{Kind, XSD};
 #[cfg(test)]
 pub(crate) use facets::pattern;

@@ -164,6 +164,18 @@ impl Schemas {
         self.types.iter().any(|ty| matches!(ty, Type::Complex(other) if other.base == Some(*id)))
     }
 
+    /// The named types that derive from this one, at one remove or more.
+    #[cfg(test)]
+    pub(crate) fn derived_from(&self, base: TypeId) -> Vec<(QName, TypeId)> {
+        let mut found: Vec<_> = self.global_types.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        found.retain(|(_, id)| {
+            *id != base && base != ANY_TYPE && self.complex(*id).is_some() && self.derives(*id, base)
+        });
+        // The same each time, whatever the map's order.
+        found.sort_by_key(|(_, id)| id.0);
+        found
+    }
+
     pub(crate) fn element(&self, id: ElementId) -> &ElementDecl {
         &self.elements[id.0 as usize]
     }

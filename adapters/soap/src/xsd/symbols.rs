@@ -1,5 +1,6 @@
 //! The global names of some schema documents, each with the node that defines it; and names in attributes, resolved.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -40,6 +41,31 @@ pub(super) struct Symbols<'a> {
     /// In the order of the documents, so that what is built is the same each time.
     pub(super) order: Vec<(QName, Place<'a>)>,
     seen: HashSet<(usize, u32, Option<Arc<str>>)>,
+    /// What `redefine` puts another definition before: the definitions behind the one that counts, the nearest first.
+    redefined: HashMap<(Kind, QName), Vec<Place<'a>>>,
+}
+
+/// A space of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Element,
+    Type,
+    Attribute,
+    Group,
+    AttributeGroup,
+}
+
+impl Kind {
+    fn of(node: Node<'_, '_>) -> Option<Self> {
+        Some(match node.tag_name().name() {
+            "element" => Self::Element,
+            "simpleType" | "complexType" => Self::Type,
+            "attribute" => Self::Attribute,
+            "group" => Self::Group,
+            "attributeGroup" => Self::AttributeGroup,
+            _ => return None,
+        })
+    }
 }
 
 impl<'a> Symbols<'a> {
@@ -68,8 +94,7 @@ impl<'a> Symbols<'a> {
         for child in node.children().filter(Node::is_element) {
             if let Some(import) = Import::of(child) {
                 if child.tag_name().name() == "redefine" {
-                    let message = "`redefine` is not read here; write the redefined type into the schema";
-                    problems.push(problem("xsd-redefine", &documents.files[file], child, message));
+                    child.children().for_each(|inner| self.redefine(schema, inner, target.as_deref()));
                 }
                 let root = documents.target(file, &import).and_then(|index| Some((index, parsed[index].as_ref()?)));
                 if let Some((index, document)) = root {
@@ -85,23 +110,72 @@ impl<'a> Symbols<'a> {
         }
     }
 
+    fn space(&mut self, kind: Kind) -> &mut HashMap<QName, Place<'a>> {
+        match kind {
+            Kind::Element => &mut self.elements,
+            Kind::Type => &mut self.types,
+            Kind::Attribute => &mut self.attributes,
+            Kind::Group => &mut self.groups,
+            Kind::AttributeGroup => &mut self.attribute_groups,
+        }
+    }
+
     fn define(&mut self, schema: usize, node: Node<'a, 'a>, target: Option<&str>) {
         let (Some(XSD), Some(name)) = (node.tag_name().namespace(), node.attribute("name")) else { return };
+        let Some(kind) = Kind::of(node) else { return };
         let name = QName::new(target, name.trim());
         let place = Place { schema, node };
-        let space = match node.tag_name().name() {
-            "element" => &mut self.elements,
-            "simpleType" | "complexType" => &mut self.types,
-            "attribute" => &mut self.attributes,
-            "group" => &mut self.groups,
-            "attributeGroup" => &mut self.attribute_groups,
-            _ => return,
-        };
         // The same schema may stand in several files; the first is taken.
-        if let std::collections::hash_map::Entry::Vacant(free) = space.entry(name.clone()) {
-            free.insert(place);
+        match self.space(kind).entry(name.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(place);
+                self.order.push((name, place));
+            }
+            Entry::Occupied(_) => {
+                if let Some(behind) = self.redefined.get_mut(&(kind, name)) {
+                    behind.push(place);
+                }
+            }
+        }
+    }
+
+    /// Puts a definition in a `redefine` before what it redefines (Part 1 §4.2.2), which comes with the file that it names.
+    fn redefine(&mut self, schema: usize, node: Node<'a, 'a>, target: Option<&str>) {
+        let (Some(XSD), Some(name)) = (node.tag_name().namespace(), node.attribute("name")) else { return };
+        let Some(kind) = Kind::of(node) else { return };
+        let name = QName::new(target, name.trim());
+        let place = Place { schema, node };
+        let key = (kind, name.clone());
+        if let Some(behind) = self.redefined.get_mut(&key) {
+            // A redefinition of what is redefined further out.
+            behind.push(place);
+            return;
+        }
+        let before = self.space(kind).insert(name.clone(), place);
+        self.redefined.insert(key, before.into_iter().collect());
+        if before.is_none() {
             self.order.push((name, place));
         }
+    }
+
+    /// What a name means where it stands: within the redefinition of that name it is what is redefined.
+    pub(super) fn find(&self, kind: Kind, place: Place<'a>, name: &QName) -> Option<Place<'a>> {
+        let space = match kind {
+            Kind::Element => &self.elements,
+            Kind::Type => &self.types,
+            Kind::Attribute => &self.attributes,
+            Kind::Group => &self.groups,
+            Kind::AttributeGroup => &self.attribute_groups,
+        };
+        let current = space.get(name).copied();
+        if self.redefined.is_empty() {
+            return current;
+        }
+        let Some(behind) = self.redefined.get(&(kind, name.clone())) else { return current };
+        let chain: Vec<_> = current.into_iter().chain(behind.iter().copied()).collect();
+        let within = place.node.ancestors().find_map(|node| chain.iter().position(|one| one.node == node));
+        // What has nothing behind it refers to itself, which is told as for any other.
+        within.and_then(|index| chain.get(index + 1)).copied().or(current)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::xsd::model::{
     ANY_TYPE, AttributeUse, Complex, Content, ElementDecl, ElementId, Particle, Schemas, Simple, Term, Type, TypeId,
     Variety, builtin_type,
 };
-use crate::xsd::symbols::{Place, Symbols, problem, qname};
+use crate::xsd::symbols::{Kind as Space, Place, Symbols, problem, qname};
 
 /// How deep groups may hold groups.
 const MAX_GROUPS: usize = 32;
@@ -45,6 +45,8 @@ pub(crate) struct Reader<'a> {
     /// Types that have an index and are not read yet.
     unread: HashMap<TypeId, Place<'a>>,
     queue: VecDeque<TypeId>,
+    /// Types that are redefined, by where they stand: they have no name of their own any more.
+    behind: HashMap<(usize, u32), TypeId>,
     /// Bases whose reading has begun, to find a type that derives from itself.
     open: Vec<TypeId>,
     groups: usize,
@@ -80,6 +82,7 @@ impl<'a> Reader<'a> {
             symbols: Symbols::default(),
             out: Schemas { types, ..Schemas::default() },
             unread: HashMap::new(),
+            behind: HashMap::new(),
             queue: VecDeque::new(),
             open: Vec::new(),
             groups: 0,
@@ -204,9 +207,27 @@ impl<'a> Reader<'a> {
         Some(id)
     }
 
+    /// The type that is meant by its name within its own redefinition.
+    fn redefined_type(&mut self, place: Place<'a>, name: &QName) -> Option<TypeId> {
+        let found = self.symbols.find(Space::Type, place, name)?;
+        if self.symbols.types.get(name).is_some_and(|current| current.node == found.node) {
+            return None;
+        }
+        let key = (self.symbols.schemas[found.schema].file, found.node.id().get());
+        if let Some(id) = self.behind.get(&key) {
+            return Some(*id);
+        }
+        let id = self.anonymous(found);
+        self.behind.insert(key, id);
+        Some(id)
+    }
+
     fn type_named(&mut self, place: Place<'a>, text: &str) -> TypeId {
         let Some(name) = self.name(place, text) else { return ANY_TYPE };
-        if let Some(id) = builtin_type(&name).or_else(|| self.global_type(&name)) {
+        if let Some(id) = builtin_type(&name).or_else(|| self.redefined_type(place, &name)) {
+            return id;
+        }
+        if let Some(id) = self.global_type(&name) {
             return id;
         }
         match name.namespace.as_deref() {
@@ -385,7 +406,7 @@ impl<'a> Reader<'a> {
             } else if is(node, "attributeGroup")
                 && let Some(name) = node.attribute("ref").and_then(|text| self.name(place, text))
             {
-                match self.symbols.attribute_groups.get(&name).copied() {
+                match self.symbols.find(Space::AttributeGroup, place, &name) {
                     Some(group) if self.groups < MAX_GROUPS => {
                         self.groups += 1;
                         self.attributes(group, complex);

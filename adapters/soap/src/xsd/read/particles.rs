@@ -2,7 +2,7 @@
 
 use gatehouse_core::xml::QName;
 
-use super::{MAX_GROUPS, MAX_PARTICLES, Place, Reader, is};
+use super::{MAX_GROUPS, MAX_PARTICLES, Place, Reader, Space, is};
 use crate::xsd::builtin::XSD;
 use crate::xsd::model::{Content, ElementDecl, ElementId, Particle, Term};
 
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
             "any" => Term::Any,
             "group" => {
                 let name = self.name(place, node.attribute("ref")?)?;
-                let Some(group) = self.symbols.groups.get(&name).copied() else {
+                let Some(group) = self.symbols.find(Space::Group, place, &name) else {
                     self.undefined("group", place, &name);
                     return None;
                 };
