@@ -299,6 +299,8 @@ async fn zeep_calls_by_a_contract_that_is_made_of_a_type() {
         let fault = call(zeep(&bad)).await;
         let code = if port == "direct11" { "soap:Client" } else { "soap:Sender" };
         assert!(fault["code"].as_str().is_some_and(|found| found.ends_with(code)), "{fault}");
+        let subcodes = if port == "direct11" { json!([]) } else { json!(["{urn:gatehouse}invalid"]) };
+        assert_eq!(fault["subcodes"], subcodes, "{fault}");
         assert!(fault["detail"].as_str().is_some_and(|detail| detail.contains("/Kind")), "{fault}");
 
         // An operation without a type for its reply answers the message's id.

@@ -234,11 +234,11 @@ fn gather<'s>(at: &At<'s>, object: &mut Object<'s>, problems: &mut Problems, dep
         // `allOf` often says more of a field whose type another part says.
         let says_type =
             |at: &At<'_>| ["type", "$ref", "enum", "const", "oneOf", "anyOf"].iter().any(|k| at.get(k).is_some());
-        match object.fields.get_mut(name) {
+        match object.fields.get_mut(name.as_str()) {
             Some(known) if !says_type(&known.at) => known.at = at,
             Some(_) => {}
             None => {
-                object.fields.insert(name.clone(), Field { at, required: false, also: Vec::new() });
+                object.fields.insert(name.to_string(), Field { at, required: false, also: Vec::new() });
             }
         }
     }
