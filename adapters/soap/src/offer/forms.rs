@@ -383,7 +383,7 @@ fn bounds(map: &Map) -> Vec<(&'static str, String)> {
 /// The narrowest type that callers have a word of their own for.
 fn integer(map: &Map) -> &'static str {
     let bound = |keywords: [&str; 2]| {
-        let found = keywords.iter().find_map(|keyword| map.get(*keyword));
+        let found = keywords.iter().find_map(|keyword| map.get(keyword));
         found.and_then(Value::as_number).and_then(gatehouse_core::number::Number::to_i64)
     };
     let (least, most) = (bound(["minimum", "exclusiveMinimum"]), bound(["maximum", "exclusiveMaximum"]));

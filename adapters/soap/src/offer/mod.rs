@@ -12,7 +12,7 @@ mod wsdl;
 mod xsd;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

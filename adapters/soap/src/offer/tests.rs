@@ -14,7 +14,7 @@ fn source(text: &str) -> Source {
     Source { file: SourceFile::new("types/order.schema.json", text), root }
 }
 
-fn try_make(request: &str, reply: Option<&str>) -> Result<Offer, Vec<String>> {
+pub(crate) fn try_make(request: &str, reply: Option<&str>) -> Result<Offer, Vec<String>> {
     let mut problems = Problems::new();
     let operation = Operation {
         name: "Submit".to_owned(),
@@ -52,7 +52,8 @@ fn text_of(offer: &Offer) -> String {
     offer.wsdl.document("wsdl", "http://h/soap/shop").unwrap()
 }
 
-const ORDER: &str = r##"{
+/// A type with each thing that has a form.
+pub(crate) const ORDER: &str = r##"{
   "title": "An order", "type": "object",
   "properties": {
     "orderNo": { "type": "string", "minLength": 1, "maxLength": 40, "description": "The shop's number" },

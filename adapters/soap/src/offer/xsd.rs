@@ -294,9 +294,7 @@ fn simple(text: Text, also: &[String]) -> Said {
 /// The value of an operation's empty reply: nothing but the id under which the message is known.
 pub(super) fn receipt(name: &str) -> Element {
     let id = named("element", super::RECEIPT).with_attribute(None, "type", "xsd:string");
-    let id =
-        about(named("element", name), None).with_child(node("complexType").with_child(node("sequence").with_child(id)));
-    id
+    named("element", name).with_child(node("complexType").with_child(node("sequence").with_child(id)))
 }
 
 /// The receipt as a value.

@@ -173,6 +173,23 @@ fn what_is_written_by_a_schema_is_valid_and_comes_back() {
     assert!(tried.taken > 400, "only {}", tried.taken);
 }
 
+#[test]
+fn a_contract_made_of_a_type_is_sound_and_what_is_written_by_it_too() {
+    if !has_oracle() {
+        return;
+    }
+    let offer = crate::offer::tests::try_make(crate::offer::tests::ORDER, None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let schema = schemas_of(&offer.wsdl, folder.path());
+    let global = |local: &str| offer.wsdl.schemas.global(&QName::new(Some("urn:shop"), local)).unwrap();
+    let fault = offer.wsdl.schemas.global(&QName::new(Some("urn:gatehouse"), "fault")).unwrap();
+    let tried =
+        try_elements(&offer.wsdl, &[global("Submit"), global("SubmitResponse"), fault], &schema, 80, 3).unwrap();
+    println!("{} valid and read back, {} given up", tried.taken, tried.given_up);
+    assert!(tried.wrong.is_empty(), "{} wrong, the first: {}", tried.wrong.len(), tried.wrong[0]);
+    assert!(tried.taken > 150, "only {}", tried.taken);
+}
+
 /// The schemas of a WSDL as files in a folder, and a schema that imports them all.
 fn schemas_of(wsdl: &Wsdl, folder: &Path) -> PathBuf {
     let mut by_namespace = BTreeMap::<String, Vec<String>>::new();

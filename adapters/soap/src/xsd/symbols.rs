@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
+use gatehouse_core::diagnostics::{Problem, SourceFile};
 use gatehouse_core::xml::QName;
 use roxmltree::{Document, Node};
 
@@ -77,7 +77,6 @@ impl<'a> Symbols<'a> {
         including: Option<Arc<str>>,
         documents: &Documents,
         parsed: &'a [Option<Document<'a>>],
-        problems: &mut Problems,
     ) {
         let target = node.attribute("targetNamespace").filter(|uri| !uri.is_empty()).map(Arc::from).or(including);
         if !self.seen.insert((file, node.id().get(), target.clone())) {
@@ -101,7 +100,7 @@ impl<'a> Symbols<'a> {
                     let root = document.root_element();
                     let include = child.tag_name().name() != "import";
                     if root.tag_name().namespace() == Some(XSD) && root.tag_name().name() == "schema" {
-                        self.add(index, root, target.clone().filter(|_| include), documents, parsed, problems);
+                        self.add(index, root, target.clone().filter(|_| include), documents, parsed);
                     }
                 }
                 continue;

@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
 
     /// Takes up a `schema` element and what it leads to.
     pub(crate) fn add(&mut self, file: usize, node: Node<'a, 'a>) {
-        self.symbols.add(file, node, None, self.documents, self.parsed, self.problems);
+        self.symbols.add(file, node, None, self.documents, self.parsed);
     }
 
     /// Reads all that was taken up.
