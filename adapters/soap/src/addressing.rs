@@ -90,6 +90,17 @@ impl Addressing {
         let action = self.action.as_ref().map(|action| own("Action").with_text(format!("{action}Response")));
         action.into_iter().chain([own("RelatesTo").with_text(id.clone())]).collect()
     }
+
+    /// The header blocks of a fault: `RelatesTo`, and the `Action` that every fault has (SOAP binding §5.1; 2004: §4).
+    pub(crate) fn refusal(&self) -> Vec<Element> {
+        let Some(id) = &self.message_id else { return Vec::new() };
+        let own = |local: &str| Element::new(Some(self.namespace), local);
+        let action = match self.namespace == VERSIONS[0].0 {
+            true => format!("{}/soap/fault", self.namespace),
+            false => format!("{}/fault", self.namespace),
+        };
+        vec![own("Action").with_text(action), own("RelatesTo").with_text(id.clone())]
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +127,8 @@ mod tests {
             assert_eq!(read.action.as_deref(), Some("urn:x/Do"));
             let reply = read.reply();
             assert_eq!((reply[0].text().as_str(), reply[1].text().as_str()), ("urn:x/DoResponse", "uuid:1"));
+            let refusal = read.refusal();
+            assert!(refusal[0].text().ends_with("/fault") && refusal[1].text() == "uuid:1");
             assert_eq!(Addressing::action_of(Some(&read), None).unwrap().as_deref(), Some("urn:x/Do"));
             assert!(Addressing::action_of(Some(&read), Some("urn:x/Other".to_owned())).is_err());
         }

@@ -135,9 +135,10 @@ impl Port {
         envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
         let addressing = Addressing::of(&envelope.headers).map_err(refuse)?;
         let action = Addressing::action_of(addressing.as_ref(), action).map_err(refuse)?;
+        let related = addressing.as_ref().map(Addressing::refusal).unwrap_or_default();
         let listener = dispatch::find(&self.listeners, &envelope, action.as_deref(), signed)
-            .map_err(|(kind, fault)| Refusal { version, kind, fault, detail: None })?;
-        let refuse = |fault: Fault| Refusal::of(listener, version, fault);
+            .map_err(|(kind, fault)| Refusal { kind, related: related.clone(), ..Refusal::new(version, fault) })?;
+        let refuse = |fault: Fault| Refusal { related: related.clone(), ..Refusal::of(listener, version, fault) };
         if bytes.len() > listener.max_body {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
@@ -244,8 +245,7 @@ pub(crate) fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -
     let mismatch = |version: Version, text: String| Refusal {
         version,
         kind: Kind::VersionMismatch,
-        fault: Fault::new(Code::Malformed, text),
-        detail: None,
+        ..Refusal::new(version, Fault::new(Code::Malformed, text))
     };
     match Envelope::take(root) {
         Ok(Envelope { irregular: Some(reason), version, .. }) => {
@@ -405,11 +405,13 @@ pub(crate) struct Refusal {
     pub(crate) fault: Fault,
     /// What the caller's WSDL has in the detail.
     detail: Option<Element>,
+    /// The header blocks that say which message it answers.
+    related: Vec<Element>,
 }
 
 impl Refusal {
     fn new(version: Version, fault: Fault) -> Self {
-        Self { version, kind: fault::kind_of(fault.code), fault, detail: None }
+        Self { version, kind: fault::kind_of(fault.code), fault, detail: None, related: Vec::new() }
     }
 
     /// A no to an operation that is known: with what its callers expect in a fault. Where that cannot be made, our own detail says
@@ -448,7 +450,7 @@ impl Refusal {
 
     fn response(&self) -> Response {
         let element = |detail| fault::element(self.version, self.kind, &self.fault, detail);
-        let write = |element| envelope::write(self.version, Vec::new(), [element], Some(GATEHOUSE), "UTF-8");
+        let write = |element| envelope::write(self.version, self.related.clone(), [element], Some(GATEHOUSE), "UTF-8");
         // The fault's own texts have been made writable; nothing else can fail.
         let bytes = write(element(self.detail.clone())).or_else(|_| write(element(None))).unwrap_or_default();
         let mut response = answer(self.status(), self.version, bytes);

@@ -5,17 +5,17 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Engine, Fixed, PATIENCE, Peer, Serving, V11, V12, check, client, envelope, message, serving, system};
+use common::{
+    Fixed, Listening, PATIENCE, Peer, Serving, V11, V12, check, envelope, listening, message, serving, system,
+};
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict, Violation};
-use gatehouse_net::client::Client;
 use gatehouse_net::door::Mount;
 use http::{Method, Request};
-use tokio::sync::oneshot;
 
 const OUT: &str = "wsdl: wsdl/place.wsdl
 endpoints:
@@ -168,39 +168,20 @@ endpoints:
   Note: { listen: /soap/place }
 ";
 
-struct Called {
-    engine: Arc<Engine>,
-    client: Client,
-    _stop: oneshot::Sender<()>,
-    _serving: Serving,
+async fn called() -> Called {
+    Called(listening(IN, "/soap/place").await)
 }
 
-async fn called() -> Called {
-    let serving = serving().await;
-    let inbound = system(Some(serving.door.clone()), IN).listen(None, &Fixed).await.unwrap();
-    let engine = Arc::new(Engine::default());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let done = Box::pin(async move {
-        let _ = stopped.await;
-    });
-    tokio::spawn(inbound.run(engine.clone(), done));
-    let client = client(&format!("http://{}", serving.door.addr()));
-    let called = Called { engine, client, _stop: stop, _serving: serving };
-    let start = Instant::now();
-    while called.send(V11, "", "").await.0 == 404 {
-        assert!(start.elapsed() < PATIENCE, "the system does not listen");
-        tokio::task::yield_now().await;
-    }
-    called
-}
+/// The system listens.
+struct Called(Listening);
 
 impl Called {
     async fn send(&self, version: &str, header: &str, body: &str) -> (u16, String) {
         let media = if version == V11 { "text/xml" } else { "application/soap+xml" };
-        let request = Request::builder().method(Method::POST).uri(self.client.url("/soap/place").unwrap());
+        let request = Request::builder().method(Method::POST).uri(self.0.client.url("/soap/place").unwrap());
         let request = request.header("x-api-key", "geheim").header("content-type", media);
         let request = request.body(Bytes::from(envelope(version, header, body))).unwrap();
-        let response = tokio::time::timeout(PATIENCE, self.client.send(request)).await.unwrap().unwrap();
+        let response = tokio::time::timeout(PATIENCE, self.0.client.send(request)).await.unwrap().unwrap();
         (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
     }
 }
@@ -222,11 +203,11 @@ async fn a_declared_block_arrives_typed_and_the_answer_has_its_own() {
         text.contains("<Usage xmlns=\"urn:place\"><Left>3</Left></Usage>") || text.contains("Usage><m:Left>3</m:Left>"),
         "{text}"
     );
-    let meta = called.engine.last().1.meta;
+    let meta = called.0.engine.last().1.meta;
     assert_eq!(meta.field("headers").unwrap().to_string(), r#"{"Session":{"Id":"s","Level":7,"Role":["a"]}}"#);
     let (_, text) = called.send(V11, &session("high"), PLACE).await;
     assert!(text.contains("pointer=\"/headers/Session/Level\""), "{text}");
-    assert_eq!(called.engine.count(), 1);
+    assert_eq!(called.0.engine.count(), 1);
 }
 
 #[tokio::test]
@@ -241,7 +222,7 @@ async fn a_fault_says_what_the_callers_wsdl_declares_and_its_subcode() {
         assert!(text.contains(detail), "{text}");
     }
     let refused = Fault::new(Code::Unavailable, "later").about("m-9").violations(Vec::<Violation>::new());
-    *called.engine.refuses.lock().unwrap() = Some(refused);
+    *called.0.engine.refuses.lock().unwrap() = Some(refused);
     let (status, text) = called.send(V11, "", PLACE).await;
     assert!(status == 503 && text.contains("<Text>unavailable: later</Text>") && text.contains("m-9"), "{text}");
 }
@@ -251,7 +232,7 @@ async fn an_operation_without_an_answer_gets_none() {
     let called = called().await;
     let (status, text) = called.send(V11, "", "<p:Note xmlns:p='urn:place'>hello</p:Note>").await;
     assert_eq!((status, text.as_str()), (202, ""));
-    assert_eq!(called.engine.last().1.body, Value::from("hello"));
+    assert_eq!(called.0.engine.last().1.body, Value::from("hello"));
     // A no is told all the same.
     let (_, text) = called.send(V11, "", "<p:Note xmlns:p='urn:place'><x/></p:Note>").await;
     assert!(text.contains("Fault"), "{text}");

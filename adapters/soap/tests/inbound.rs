@@ -323,6 +323,13 @@ async fn addressing_is_understood_and_answers_never_go_elsewhere() {
     let answer =
         erp.post_with("text/xml", &[("soapaction", "\"urn:e/Cancel\"")], envelope(V11, &wsa(""), &status("W-3"))).await;
     answer.is_fault(500, "1.1", "Client");
+    // A fault says which message it answers.
+    let answer = erp.post("text/xml", envelope(V11, &wsa(""), &status(""))).await;
+    answer.is_fault(500, "1.1", "Client");
+    let header = answer.header.unwrap();
+    let own = |local: &str| header.child_in(Some("http://www.w3.org/2005/08/addressing"), local).unwrap().text();
+    assert_eq!(own("RelatesTo"), "uuid:7");
+    assert_eq!(own("Action"), "http://www.w3.org/2005/08/addressing/soap/fault");
     assert_eq!(erp.engine.count(), 1);
 }
 

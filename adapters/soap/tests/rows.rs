@@ -2,21 +2,18 @@
 //! arrives, that no file or address in it is touched; and what it cost (printed, not asserted).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by panicking, in its helpers too")]
+#![allow(clippy::print_stdout, reason = "what a row costs is told, not asserted")]
 
 mod common;
 
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
-use common::{Engine, Fixed, PATIENCE, Serving, V11, V12, client, envelope, serving, system};
+use common::{Listening, PATIENCE, V11, V12, envelope, listening};
 use gatehouse_core::charset;
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml;
-use gatehouse_net::client::Client;
 use http::{Method, Request};
-use tokio::sync::oneshot;
 
 const FILE: &str = "version: 1
 system: erp
@@ -29,12 +26,8 @@ endpoints:
   Two: { listen: /soap/two, namespace: 'urn:o', action: 'urn:o/Two', limits: { body: 2KiB } }
 ";
 
-struct Door {
-    engine: Arc<Engine>,
-    client: Client,
-    _stop: oneshot::Sender<()>,
-    _serving: Serving,
-}
+/// The system listens.
+struct Door(Listening);
 
 /// What was answered.
 struct Told {
@@ -45,22 +38,7 @@ struct Told {
 }
 
 async fn door() -> Door {
-    let serving = serving().await;
-    let inbound = system(Some(serving.door.clone()), FILE).listen(None, &Fixed).await.unwrap();
-    let engine = Arc::new(Engine::default());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let done = Box::pin(async move {
-        let _ = stopped.await;
-    });
-    tokio::spawn(inbound.run(engine.clone(), done));
-    let client = client(&format!("http://{}", serving.door.addr()));
-    let door = Door { engine, client, _stop: stop, _serving: serving };
-    let start = Instant::now();
-    while door.send("/soap/two", &[], Bytes::new()).await.status == 404 {
-        assert!(start.elapsed() < PATIENCE, "the system does not listen");
-        tokio::task::yield_now().await;
-    }
-    door
+    Door(listening(FILE, "/soap/small").await)
 }
 
 /// Nanoseconds that this thread has been on a processor (proc(5)); client and door run on it alone.
@@ -71,12 +49,12 @@ fn cpu() -> u64 {
 
 impl Door {
     async fn send(&self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Told {
-        let mut request = Request::builder().method(Method::POST).uri(self.client.url(path).unwrap());
+        let mut request = Request::builder().method(Method::POST).uri(self.0.client.url(path).unwrap());
         for (name, value) in [("x-api-key", "geheim")].iter().chain(headers) {
             request = request.header(*name, *value);
         }
         let request = request.body(body).unwrap();
-        let response = tokio::time::timeout(PATIENCE, self.client.send(request)).await.unwrap().unwrap();
+        let response = tokio::time::timeout(PATIENCE, self.0.client.send(request)).await.unwrap().unwrap();
         let status = response.status().as_u16();
         let text = String::from_utf8_lossy(response.body()).into_owned();
         let root = xml::decode(text.as_bytes(), None, &BodyLimits::default());
@@ -99,7 +77,7 @@ impl Door {
         codes: &[&str],
     ) -> Told {
         let body = body.into();
-        let (size, before, count) = (body.len(), cpu(), self.engine.count());
+        let (size, before, count) = (body.len(), cpu(), self.0.engine.count());
         let told = self.send(path, &[("content-type", media)], body).await;
         println!(
             "{name}: {size} bytes, HTTP {} {}, {} ms of CPU",
@@ -108,7 +86,7 @@ impl Door {
             (cpu() - before) / 1_000_000
         );
         assert!(statuses.contains(&told.status) && codes.contains(&told.code.as_str()), "{name}: {}", told.text);
-        assert_eq!(self.engine.count(), count, "{name}: something of it arrived");
+        assert_eq!(self.0.engine.count(), count, "{name}: something of it arrived");
         told
     }
 }
@@ -156,7 +134,7 @@ async fn document_types_and_inclusions_touch_nothing() {
     );
     let told = door.send("/soap/small", &[("content-type", "text/xml")], Bytes::from(op(&include))).await;
     assert_eq!(told.status, 200, "{}", told.text);
-    let arrived = door.engine.last().1.body.to_string();
+    let arrived = door.0.engine.last().1.body.to_string();
     assert!(arrived.contains("\"@href\":\"file://") && !arrived.contains("KANARIENVOGEL"), "{arrived}");
     assert!(trap.accept().is_err(), "somebody called");
 }
@@ -257,7 +235,7 @@ async fn an_action_is_judged_before_the_body_and_by_it() {
     for action in [&[][..], &[("soapaction", "")], &[("soapaction", "\"\"")], &[("soapaction", "urn:o/One")]] {
         assert_eq!(send(action, body("One", "")).await.status, 200);
     }
-    assert_eq!(door.engine.count(), 5);
+    assert_eq!(door.0.engine.count(), 5);
 }
 
 #[tokio::test]
@@ -288,5 +266,5 @@ async fn messages_in_parts_have_limits_too() {
         .send("/soap/small", &[("content-type", "text/xml")], Bytes::from(envelope(V12, "", "<o:Op xmlns:o='urn:o'/>")))
         .await;
     assert_eq!((told.status, told.code.as_str()), (500, "VersionMismatch"));
-    assert_eq!(door.engine.count(), 0);
+    assert_eq!(door.0.engine.count(), 0);
 }

@@ -203,3 +203,34 @@ pub(crate) fn envelope(namespace: &str, header: &str, body: &str) -> String {
 
 pub(crate) const V11: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 pub(crate) const V12: &str = "http://www.w3.org/2003/05/soap-envelope";
+
+/// A system that listens until this is dropped, with the engine that takes what it brings.
+pub(crate) struct Listening {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) client: Client,
+    _stop: oneshot::Sender<()>,
+    _serving: Serving,
+}
+
+/// Lets a system listen; `path` is one of its own.
+pub(crate) async fn listening(file: &str, path: &str) -> Listening {
+    let serving = serving().await;
+    let inbound = system(Some(serving.door.clone()), file).listen(None, &Fixed).await.unwrap();
+    let engine = Arc::new(Engine::default());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let done = Box::pin(async move {
+        let _ = stopped.await;
+    });
+    tokio::spawn(inbound.run(engine.clone(), done));
+    let client = client(&format!("http://{}", serving.door.addr()));
+    let start = std::time::Instant::now();
+    // Mounted once it answers anything but "nothing is here".
+    loop {
+        let request = http::Request::builder().uri(client.url(path).unwrap()).body(Bytes::new()).unwrap();
+        if tokio::time::timeout(PATIENCE, client.send(request)).await.unwrap().unwrap().status() != 404 {
+            return Listening { engine, client, _stop: stop, _serving: serving };
+        }
+        assert!(start.elapsed() < PATIENCE, "the system does not listen");
+        tokio::task::yield_now().await;
+    }
+}
