@@ -17,6 +17,7 @@ const XSD: &str = include_str!("../peers/order.xsd");
 const RPC: &str = include_str!("../peers/rpc.wsdl");
 const TYPE: &str = include_str!("../peers/offer.schema.json");
 const REPLY_TYPE: &str = include_str!("../peers/offer_reply.schema.json");
+const FILES: &str = include_str!("../peers/files.wsdl");
 
 /// What only texts and exact numbers carry unharmed.
 const CUSTOMER: &str = "张三 & <söhne> \"'";
@@ -429,6 +430,63 @@ async fn spyne_is_called_by_its_own_wsdl() {
         assert_eq!(letter.attempts.len(), 1, "a Client fault is not tried again");
         world.running.gateway.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spyne_takes_bytes_as_parts() {
+    let Some(peers) = peers() else { return };
+    for version in ["11", "12"] {
+        let (_folder, log) = temp();
+        let mut spyne = command(&peers, "spyne_server.py");
+        spyne.args([version, &log.to_string_lossy()]);
+        let server = Server::start(spyne, log).await;
+        let wsdl = fetch(server.port, "/?wsdl").await;
+        let system = format!(
+            "wsdl: wsdl/spyne.wsdl\naddress: http://127.0.0.1:{}/\nsoap: \"1.{}\"\nendpoints:\n  upload: {{ delivery_id: false, attachments: {{ as: mtom }} }}\n",
+            server.port,
+            &version[1..]
+        );
+        let rows = "  - { to: name, from: customer }\n  - { to: content, default: 'AQINCg0KLS0A' }\n";
+        let world = calling(&[("wsdl/spyne.wsdl", &wsdl)], &system, "upload", rows).await;
+        world.order("F-1").await;
+        world.reached(&server).await;
+        assert_eq!(
+            server.got()[0],
+            json!({ "name": CUSTOMER, "content": "AQINCg0KLS0A", "media": "multipart/related" })
+        );
+        world.running.gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zeep_reads_a_reply_with_parts() {
+    let Some(peers) = peers() else { return };
+    let crm = Peer::start().await;
+    let files = "version: 1\nsystem: files\nadapter: soap\nwsdl: wsdl/files.wsdl\naccept: { api_key: { header: X-Api-Key, value: \"${file:shop.secret}\" } }\n\
+        endpoints:\n  Exchange: { listen: /soap/files, attachments: { as: mtom }, reply: { body: { Name: body.Name, Content: body.Content } } }\n";
+    let routes =
+        "version: 1\nroutes:\n  - { route: files, from: files/Exchange, type: any.file, to: [{ target: crm/put }] }\n";
+    let place = Place::new(&[
+        ("orders.yaml", routes),
+        ("types/any.file.schema.json", r#"{"type":"object"}"#),
+        ("wsdl/files.wsdl", FILES),
+        ("systems/files.yaml", files),
+        ("systems/crm.yaml", &crm.system("crm", "")),
+    ]);
+    let running = place.start().await;
+    until("the path to be mounted", async || {
+        running.send(http::Method::GET, "/soap/files", &[], "").await.status != 404
+    })
+    .await;
+    let url = format!("http://{}/soap/files?wsdl", running.gateway.address);
+    let sent = json!({ "$operation": "Exchange", "Name": CUSTOMER, "Content": ["AQINCg0KLS0A", "aGVsbG8="] });
+    for port in ["Files11", "Files12"] {
+        let mut zeep = command(&peers, "zeep_client.py");
+        zeep.args([&url, port, KEY, "-", "-", &sent.to_string()]);
+        let answer = call(zeep).await;
+        assert_eq!(answer["ok"], json!({ "Name": CUSTOMER, "Content": ["AQINCg0KLS0A", "aGVsbG8="] }), "{answer}");
+    }
+    running.gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 """spyne is called by the gateway: SOAP version ("11" or "12") and a log file. Prints `ready PORT`; logs what it got as JSON lines."""
-import json, logging, sys
+import base64, json, logging, sys
 from wsgiref.simple_server import WSGIRequestHandler, make_server
-from spyne import AnyXml, Application, Array, Boolean, ComplexModel, Date, Decimal, Fault, Integer, ServiceBase, Unicode, rpc
+from spyne import AnyXml, Application, Array, Boolean, ByteArray, ComplexModel, Date, Decimal, Fault, Integer, ServiceBase, Unicode, rpc
 from spyne.protocol.soap import Soap11, Soap12
 from spyne.server.wsgi import WsgiApplication
 
@@ -46,13 +46,24 @@ class Orders(ServiceBase):
         return "ok " + order.no
 
 
+class Files(ServiceBase):
+    @rpc(Unicode(**must), ByteArray(**must), _returns=Unicode)
+    def upload(ctx, name, content):
+        request = ctx.transport.req_env
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(json.dumps({
+                "name": name, "content": base64.b64encode(b"".join(content)).decode(), "media": request["CONTENT_TYPE"].split(";")[0],
+            }, ensure_ascii=False) + "\n")
+        return "ok"
+
+
 class Quiet(WSGIRequestHandler):
     def log_message(self, *args):
         pass
 
 
 protocol = Soap11 if version == "11" else Soap12
-application = Application([Orders], NS, in_protocol=protocol(validator="lxml"), out_protocol=protocol())
+application = Application([Orders, Files], NS, in_protocol=protocol(validator="lxml"), out_protocol=protocol())
 server = make_server("127.0.0.1", 0, WsgiApplication(application), handler_class=Quiet)
 print(f"ready {server.server_port}", flush=True)
 server.serve_forever()

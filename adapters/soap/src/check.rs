@@ -13,6 +13,7 @@ use gatehouse_core::xml::{self, QName};
 use gatehouse_core::yaml::{self, Located};
 use gatehouse_net::{client, path};
 
+use crate::attachments::{Attachments, AttachmentsFile};
 use crate::bind::{Bound, bind};
 use crate::blocks::Declared;
 use crate::contract::Contract;
@@ -210,6 +211,7 @@ impl Check<'_> {
             element,
             children: namespace.filter(|_| qualified),
             action: action.or_else(said).unwrap_or_default(),
+            attachments: self.attachments(read, contract.is_some()),
             nested: read.nested.check(self.file, self.problems),
             nested_reply: read
                 .nested_reply
@@ -364,6 +366,7 @@ impl Check<'_> {
             reply_headers: blocks.filter_map(|block| self.block(block, &of_reply, &REPLY_NAMES)).collect(),
             request_headers: contract.as_ref().map(Contract::request_headers).unwrap_or_default(),
             detail,
+            attachments: self.attachments(read, contract.is_some()),
             contract,
             nested: read.nested.check(self.file, self.problems),
             max_body: limits.body,
@@ -401,6 +404,11 @@ impl Check<'_> {
         let (_, port) = offer.wsdl.soap_ports().next()?;
         let (operation, offered) = (port.operation(operation)?.clone(), offer.operation(operation));
         Some(Contract { wsdl: offer.wsdl.clone(), operation, offered })
+    }
+
+    fn attachments(&mut self, read: &EndpointFile, typed: bool) -> Option<Attachments> {
+        let read = read.attachments.as_ref()?;
+        AttachmentsFile::check(read, typed, self.file, self.problems)
     }
 
     /// The operation in the WSDL. What that says, the file does not say again.

@@ -11,7 +11,7 @@ use crate::envelope::{Envelope, Version};
 use crate::offer::Offered;
 use crate::typed::{self, Mode};
 use crate::wsdl::{Message, Operation, Wsdl};
-use crate::xsd::ElementId;
+use crate::xsd::{ElementId, Schemas};
 
 /// An operation of a port.
 #[derive(Clone, Debug)]
@@ -101,6 +101,16 @@ impl Contract {
             wrapper.attributes.extend(said.attributes);
         }
         Ok(elements)
+    }
+
+    /// What describes the body of a request.
+    pub(crate) fn request(&self) -> Option<(&Schemas, &Message)> {
+        Some((&self.wsdl.schemas, self.operation.input.as_ref()?))
+    }
+
+    /// What describes the body of an answer.
+    pub(crate) fn reply(&self) -> Option<(&Schemas, &Message)> {
+        Some((&self.wsdl.schemas, self.operation.output.as_ref()?))
     }
 
     /// The value in the body of a request.

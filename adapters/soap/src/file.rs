@@ -14,6 +14,7 @@ use gatehouse_core::yaml::{Entries, Located};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::attachments::{Attachments, AttachmentsFile};
 use crate::blocks::Declared;
 use crate::contract::Contract;
 use crate::envelope::Version;
@@ -83,6 +84,9 @@ pub(crate) struct EndpointFile {
     pub(crate) nested: NestedFile,
     /// Out: the same for the reply.
     pub(crate) nested_reply: Option<Located<NestedFile>>,
+
+    /// Bytes travel beside the envelope instead of in it, in Base64: `{ as: mtom }`. Out: those of the call; in: those of the reply.
+    pub(crate) attachments: Option<Located<AttachmentsFile>>,
 
     /// Out: the body's element, where it is not called as the operation.
     pub(crate) element: Option<Located<String>>,
@@ -210,6 +214,7 @@ pub(crate) struct Operation {
     pub(crate) contract: Option<Contract>,
     pub(crate) nested: Nested,
     pub(crate) nested_reply: Nested,
+    pub(crate) attachments: Option<Attachments>,
     pub(crate) element: QName,
     /// The namespace of the elements in it.
     pub(crate) children: Option<String>,
@@ -260,6 +265,7 @@ pub(crate) struct Listener {
     /// What the WSDL says of it, where there is one.
     pub(crate) contract: Option<Contract>,
     pub(crate) nested: Nested,
+    pub(crate) attachments: Option<Attachments>,
     pub(crate) operation: QName,
     pub(crate) action: Option<String>,
     pub(crate) id: Option<Path>,

@@ -25,6 +25,7 @@ use tokio::sync::RwLock;
 
 use crate::addressing::Addressing;
 use crate::blocks;
+use crate::contract::Contract;
 use crate::dispatch;
 use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
 use crate::fault::{self, Kind};
@@ -340,11 +341,17 @@ fn acknowledge(
         }),
         None => Element::from_value_in(&listener.reply, namespace, value).map(|element| vec![element]),
     };
-    let reply = reply_value(listener, body, receipt).and_then(|value| written(&value)).unwrap_or_else(|error| {
+    let detached = |mut reply: Vec<Element>| {
+        let Some(attachments) = &listener.attachments else { return Ok((reply, Vec::new())) };
+        let described = listener.contract.as_ref().and_then(Contract::reply);
+        attachments.detach(&mut reply, described).map(|parts| (reply, parts))
+    };
+    let reply = reply_value(listener, body, receipt).and_then(|value| written(&value)).and_then(detached);
+    let (reply, parts) = reply.unwrap_or_else(|error| {
         // The message is taken; a fault now would bring it a second time. The caller gets the plain yes, and who
         // looks at the wire sees what is wrong with the site.
         blocks.push(own("ReplyError", &error));
-        plain()
+        (plain(), Vec::new())
     });
     match reply_headers(version, listener, body, receipt) {
         Ok(more) => blocks.extend(more),
@@ -353,7 +360,16 @@ fn acknowledge(
     let bytes = envelope::write(version, blocks, reply, namespace, "UTF-8")
         .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
         .unwrap_or_default();
-    headed(answer(StatusCode::OK, version, bytes), receipt, admission)
+    let packed = listener.attachments.as_ref();
+    let packed = packed.and_then(|attachments| attachments.pack(&bytes, &parts, version, "UTF-8", ""));
+    let mut response = answer(StatusCode::OK, version, bytes);
+    if let Some(packed) = packed
+        && let Ok(media) = HeaderValue::from_str(&packed.media)
+    {
+        response.headers.insert(CONTENT_TYPE, media);
+        response.body = Bytes::from(packed.bytes);
+    }
+    headed(response, receipt, admission)
 }
 
 /// A yes with what its head says.

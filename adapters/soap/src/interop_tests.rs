@@ -151,6 +151,7 @@ fn the_cases_of_the_w3c_end_as_they_should() {
         Arc::new(Listener {
             endpoint: format!("w3c/{local}"),
             contract: None,
+            attachments: None,
             nested: gatehouse_core::nested::Nested::default(),
             operation: QName::new(Some(TESTS), local),
             action: None,

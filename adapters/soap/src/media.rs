@@ -37,7 +37,7 @@ impl Media {
         while let Some((name, after)) = rest.split_once('=') {
             let name = name.trim_matches([' ', '\t', ';']).to_ascii_lowercase();
             let after = after.trim_start();
-            let value = match after.strip_prefix('"').and_then(|after| after.split_once('"')) {
+            let value = match after.strip_prefix('"').and_then(quoted) {
                 Some((value, left)) => {
                     rest = left.trim_start_matches([' ', '\t']).trim_start_matches(';');
                     value
@@ -45,21 +45,41 @@ impl Media {
                 None => {
                     let (value, left) = after.split_once(';').unwrap_or((after, ""));
                     rest = left;
-                    value.trim()
+                    value.trim().to_owned()
                 }
             };
             match name.as_str() {
-                "charset" => media.charset = Some(value.to_owned()),
-                "action" => media.action = Some(value.to_owned()),
-                "boundary" => media.boundary = Some(value.to_owned()),
-                "start" => media.start = Some(value.to_owned()),
-                "start-info" => media.inner = Some(value.to_owned()),
-                "type" if media.inner.is_none() => media.inner = Some(value.to_owned()),
+                "charset" => media.charset = Some(value),
+                "action" => media.action = Some(value),
+                "boundary" => media.boundary = Some(value),
+                "start" => media.start = Some(value),
+                "start-info" => media.inner = Some(value),
+                "type" if media.inner.is_none() => media.inner = Some(value),
                 _ => {}
             }
         }
+        // JAX-WS says the action within `start-info`: `application/soap+xml;action="urn:a"`.
+        if media.action.is_none()
+            && let Some((_, parameters)) = media.inner.as_deref().and_then(|inner| inner.split_once(';'))
+        {
+            media.action = Self::parse(&format!(";{parameters}")).action;
+        }
         media
     }
+}
+
+/// A quoted string (RFC 9110 §5.6.4) whose first quote is gone, and what follows it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(chars.next()?.1),
+            c => value.push(c),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -82,6 +102,10 @@ mod tests {
                 "application/soap+xml; action=\"urn:a;b=c\"; charset=utf-8",
                 media("application/soap+xml", Some("utf-8"), Some("urn:a;b=c")),
             ),
+            (
+                "application/soap+xml; action=\"a\\\"b\\\\\"; charset=x",
+                media("application/soap+xml", Some("x"), Some("a\"b\\")),
+            ),
             ("application/soap+xml;action=", media("application/soap+xml", None, Some(""))),
             ("", media("", None, None)),
             (";=;=\"", media("", None, None)),
@@ -89,5 +113,17 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(Media::parse(text), expected, "{text}");
         }
+    }
+
+    /// What JAX-WS RI sends: a quoted parameter with quotes in it before the boundary.
+    #[test]
+    fn an_action_within_start_info_is_found() {
+        let text = "multipart/related;start=\"<rootpart*1@example.jaxws.sun.com>\";type=\"application/xop+xml\";\
+                    start-info=\"application/soap+xml;action=\\\"urn:a;b\\\"\";boundary=\"uuid:1\"";
+        let media = Media::parse(text);
+        assert_eq!(media.start.as_deref(), Some("<rootpart*1@example.jaxws.sun.com>"));
+        assert_eq!(media.inner.as_deref(), Some("application/soap+xml;action=\"urn:a;b\""));
+        assert_eq!(media.action.as_deref(), Some("urn:a;b"));
+        assert_eq!(media.boundary.as_deref(), Some("uuid:1"));
     }
 }

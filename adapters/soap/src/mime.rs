@@ -1,8 +1,7 @@
 //! Envelopes with attachments: `multipart/related` taken apart (RFC 2046 §5.1, RFC 2387), and the bytes that the envelope refers
-//! to put where they are meant, in Base64: XOP (MTOM), and `cid:` texts of SOAP with Attachments.
+//! to put where they are meant, in Base64: XOP (MTOM), and the `cid:` texts and `href`s of SOAP with Attachments.
 //!
-//! Everything is held in memory and counts as one body with its limit. Nothing is sent so; replies and calls have their
-//! bytes in Base64.
+//! Everything is held in memory and counts as one body with its limit. What is sent so is [`crate::attachments`]'s.
 
 use std::collections::HashMap;
 
@@ -16,10 +15,10 @@ use percent_encoding::percent_decode_str;
 use crate::media::Media;
 
 /// The namespace of `Include` (XML-binary Optimized Packaging, W3C 2005).
-const XOP: &str = "http://www.w3.org/2004/08/xop/include";
+pub(crate) const XOP: &str = "http://www.w3.org/2004/08/xop/include";
 
 /// The most parts of one message.
-const MAX_PARTS: usize = 64;
+pub(crate) const MAX_PARTS: usize = 64;
 
 /// The most bytes of the headers of one part.
 const MAX_HEADERS: usize = 8 << 10;
@@ -178,9 +177,14 @@ impl Package {
         }
         let only_text = match element.children.as_slice() {
             [Node::Text(text)] if text.trim().starts_with("cid:") => self.part(text.trim()),
+            // SOAP Messages with Attachments §3, as Axis 1 sends: `<file href="cid:…"/>`.
+            [] => {
+                element.attribute(None, "href").filter(|href| href.starts_with("cid:")).and_then(|href| self.part(href))
+            }
             _ => None,
         };
         if let Some(bytes) = only_text {
+            element.attributes.retain(|attribute| !attribute.name.is(None, "href"));
             element.children = vec![Node::Text(encoded(bytes, left)?)];
             return Ok(());
         }

@@ -17,6 +17,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
 
 use crate::blocks;
+use crate::contract::Contract;
 use crate::envelope::{self, Envelope, Version};
 use crate::fault::{self, Kind, PeerFault};
 use crate::file::{Calls, Operation};
@@ -85,26 +86,50 @@ impl Caller {
         mut headers: Vec<Element>,
     ) -> Result<Request<Bytes>, Fault> {
         let calls = &self.calls;
-        let body = body(calls, operation, value)?;
+        let mut body = body(calls, operation, value)?;
+        let parts = match &operation.attachments {
+            Some(attachments) => {
+                let described = operation.contract.as_ref().and_then(Contract::request);
+                attachments.detach(&mut body, described).map_err(invalid)?
+            }
+            None => Vec::new(),
+        };
         headers.extend(self.signer.as_ref().map(|signer| signer.block(calls.version)));
         let namespace = operation.element.namespace.as_deref();
         let bytes = envelope::write(calls.version, headers, body, namespace, &calls.charset)
             .map_err(|error| invalid(error.to_string()))?;
 
-        let mut request = Request::new(Bytes::from(bytes));
+        let packed = operation
+            .attachments
+            .as_ref()
+            .and_then(|attachments| attachments.pack(&bytes, &parts, calls.version, &calls.charset, &operation.action));
+
+        let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.client.url(&operation.path)?;
         let value = |text: &str| {
             let bad = |_| Fault::new(Code::Internal, "a header has characters that it cannot carry");
             HeaderValue::from_str(text).map_err(bad)
         };
-        let mut media = format!("{}; charset={}", calls.version.media_type(), calls.charset.to_ascii_lowercase());
-        if calls.version == Version::V12 && !operation.action.is_empty() {
-            media.push_str(&format!("; action=\"{}\"", operation.action));
-        }
+        let (media, bytes) = packed.map_or_else(
+            || {
+                let soap = calls.version.media_type();
+                let mut media = format!("{soap}; charset={}", calls.charset.to_ascii_lowercase());
+                if calls.version == Version::V12 && !operation.action.is_empty() {
+                    media.push_str(&format!("; action=\"{}\"", operation.action));
+                }
+                (media, bytes)
+            },
+            |packed| (packed.media, packed.bytes),
+        );
+        *request.body_mut() = Bytes::from(bytes);
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, value(&media)?);
-        headers.insert(ACCEPT, HeaderValue::from_static(calls.version.media_type()));
+        let accepted = match operation.attachments {
+            Some(_) => format!("{}, multipart/related", calls.version.media_type()),
+            None => calls.version.media_type().to_owned(),
+        };
+        headers.insert(ACCEPT, value(&accepted)?);
         if calls.version == Version::V11 {
             headers.insert(HeaderName::from_static("soapaction"), value(&format!("\"{}\"", operation.action))?);
         }

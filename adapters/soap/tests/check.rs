@@ -114,6 +114,26 @@ fn a_contract_of_canonical_types_is_checked() {
 }
 
 #[test]
+fn attachments_say_how_and_where() {
+    let cases = [
+        ("{ as: mime, at: [a] }", "bad-value", "write `mtom`, `swa` or `swa-href`"),
+        ("{ as: mtom }", "no-attachments", "`at: [Path.To.Content]`"),
+        ("{ as: mtom, at: ['a.@b'] }", "bad-path", "leave out `@…`"),
+        ("{ as: mtom, at: ['a['] }", "bad-path", "write a path"),
+        ("{ as: swa, above: much, at: [a] }", "bad-value", "a size such as `4KiB`"),
+    ];
+    for (attachments, code, help) in cases {
+        let told = problems(&with(&format!("  Op: {{ attachments: {attachments} }}")));
+        assert!(
+            told.iter().any(|(_, found, _, mend)| *found == code && mend.contains(help)),
+            "{attachments}: {told:?}"
+        );
+    }
+    let (system, problems) = check(None, &with("  Op: { attachments: { as: swa-href, above: 4KiB, at: ['f[].c'] } }"));
+    assert!(system.is_some(), "{problems:?}");
+}
+
+#[test]
 fn the_schema_knows_every_key_of_the_example() {
     let schema = serde_json_text(&Soap::new(None).schema());
     for key in ["address", "soap", "accept", "listen", "id_header", "must_understand", "retry_when", "one_way", "reply"]

@@ -23,6 +23,8 @@ const FILE: &str = "version: 1\nsystem: erp\nadapter: soap\naccept: { api_key: {
     Status: { listen: /soap/erp, operation: Status, namespace: urn:e, action: 'urn:e/Status', id: Head.No, \
     reply: { body: { Got: message_id, Doc: body.Head.No } } }\n  \
     Cancel: { listen: /soap/erp, operation: Cancel, namespace: urn:e, id_header: { name: MessageID, namespace: 'urn:wsa' }, limits: { body: 2KiB } }\n  \
+    Scan: { listen: /soap/erp, operation: Scan, namespace: urn:e, attachments: { as: mtom, at: ['Doc[].File'] }, \
+    reply: { body: { Doc: body.Doc } } }\n  \
     Alone: { listen: /soap/alone, operation: Alone, limits: { body: 64KiB } }\n";
 
 struct Erp {
@@ -359,6 +361,42 @@ async fn attachments_arrive_in_the_body() {
     let answer = erp.post("multipart/related; boundary=b; type=\"text/xml\"", missing).await;
     assert!(answer.is_fault(500, "1.1", "Client").contains("cid:f1"), "{}", answer.text);
     assert_eq!(erp.engine.count(), count, "nothing of it was published");
+}
+
+/// As others write it: the envelope last, `start` without quotes or brackets, `Content-Id`, in chunks of seven bytes. The reply's bytes go
+/// as parts, and what a peer reads of them is what was sent.
+#[tokio::test]
+async fn attachments_come_in_chunks_and_go_as_parts() {
+    let erp = erp().await;
+    let doc = "<Doc><File>cid:f%201</File></Doc><Doc><File><i:Include xmlns:i='http://www.w3.org/2004/08/xop/include' href='cid:f2'/></File></Doc>";
+    let text = envelope(V12, "", &format!("<t:Scan xmlns:t='urn:e'>{doc}</t:Scan>"));
+    let body = format!(
+        "--b\r\nContent-Id: <f 1>\r\n\r\none\r\n--b\r\ncontent-id: f2\r\nContent-Transfer-Encoding: base64\r\n\r\ndHdv\r\n--b\r\nContent-ID: <root>\r\n\
+         Content-Type: application/xop+xml; charset=UTF-8; type=\"application/soap+xml\"\r\n\r\n{text}\r\n--b--"
+    );
+    let mut request = "POST /soap/erp HTTP/1.1\r\nHost: x\r\nX-Api-Key: geheim\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: multipart/related; \
+        start=root; type=\"application/xop+xml\"; start-info=\"application/soap+xml\"; boundary=b\r\n\r\n"
+        .to_owned()
+        .into_bytes();
+    for chunk in body.as_bytes().chunks(7) {
+        request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        request.extend_from_slice(chunk);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    let mut stream = tokio::net::TcpStream::connect(erp.serving.door.addr()).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (_, arrival) = erp.engine.last();
+    assert_eq!(json::encode(&arrival.body), br#"{"Doc":[{"File":"b25l"},{"File":"dHdv"}]}"#, "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("start-info=\"application/soap+xml\""), "{answer}");
+    for part in ["one", "two"] {
+        assert!(answer.contains(&format!("\r\n\r\n{part}\r\n--gatehouse-")), "{answer}");
+    }
+    assert_eq!(answer.matches("href=\"cid:part").count(), 2, "{answer}");
 }
 
 #[tokio::test]

@@ -35,11 +35,14 @@ fn order() -> Value {
 
 impl Erp {
     async fn call(&self, endpoint: &str) -> Result<Reply, Fault> {
+        self.call_with(endpoint, &order()).await
+    }
+
+    async fn call_with(&self, endpoint: &str, body: &Value) -> Result<Reply, Fault> {
         let message = message();
-        let body = order();
         let call = Call {
             endpoint,
-            body: &body,
+            body,
             message: &message,
             delivery_id: "d-1",
             attempt: 1,
@@ -318,4 +321,32 @@ async fn nobody_there_is_unreachable() {
             .unwrap();
     let fault = outbound.probe().await.unwrap_err();
     assert_eq!((fault.code, fault.verdict), (Code::Unreachable, Verdict::Retry));
+}
+
+#[tokio::test]
+async fn bytes_are_sent_as_parts_where_the_file_says_so() {
+    let erp = erp("endpoints:\n  Mtom: { namespace: urn:o, attachments: { as: mtom, at: [doc.scan] } }\n  \
+                  Swa: { namespace: urn:o, attachments: { as: swa, above: 1KiB, at: [doc.scan] } }\n")
+    .await;
+    erp.peer.answers(200, "text/xml", &envelope(V11, "", "<r/>"));
+    let body: Value =
+        [("no", Value::from("1")), ("doc", [("scan", "aGVsbG8=")].into_iter().collect())].into_iter().collect();
+    erp.call_with("Mtom", &body).await.unwrap();
+    let got = erp.peer.last();
+    let media = got.headers["content-type"].to_str().unwrap();
+    assert!(media.starts_with("multipart/related; type=\"application/xop+xml\"; start=\"<envelope."), "{media}");
+    assert!(media.contains("start-info=\"text/xml\""), "{media}");
+    assert_eq!(got.headers["soapaction"], "\"\"");
+    assert_eq!(got.headers["accept"], "text/xml, multipart/related");
+    assert!(got.body.contains("<scan xmlns=\"urn:o\"><Include") || got.body.contains("scan><Include"), "{}", got.body);
+    assert!(got.body.contains("\r\n\r\nhello\r\n--") && !got.body.contains("aGVsbG8="), "{}", got.body);
+    erp.call_with("Swa", &body).await.unwrap();
+    let got = erp.peer.last();
+    assert_eq!(got.headers["content-type"], "text/xml; charset=utf-8");
+    assert!(got.body.contains("aGVsbG8="), "it is small and stays: {}", got.body);
+
+    let bad: Value = [("doc", [("scan", "no Base64!")].into_iter().collect::<Value>())].into_iter().collect();
+    let fault = erp.call_with("Mtom", &bad).await.unwrap_err();
+    assert_eq!((fault.code, fault.verdict), (Code::Invalid, Verdict::Reject));
+    assert!(fault.public.contains("what is in `scan` is no Base64"), "{}", fault.public);
 }

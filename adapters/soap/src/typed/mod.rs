@@ -3,8 +3,10 @@
 //!
 //! A value has the keys of design.md §7: local names, `@name` for attributes, `#text` for text beside attributes or elements;
 //! an element that says another type than was declared has it under `@xsi:type`. [`read`](mod@read) and
-//! [`write`](mod@write) are the two directions, [`simple`] the texts, [`encoded`] what SOAP 1.1 §5 adds: references and arrays.
+//! [`write`](mod@write) are the two directions, [`simple`] the texts, [`encoded`] what SOAP 1.1 §5 adds: references and arrays,
+//! [`binary`] finds the bytes that may travel beside the envelope.
 
+mod binary;
 mod encoded;
 mod read;
 mod simple;
@@ -19,6 +21,7 @@ mod tests;
 
 use gatehouse_core::fault::Violation;
 
+pub(crate) use binary::each_binary;
 pub(crate) use encoded::inline;
 pub(crate) use read::{Mode, read};
 pub(crate) use write::write;

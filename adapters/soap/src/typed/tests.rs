@@ -419,3 +419,28 @@ fn the_samples_of_node_soap_are_read_and_written() {
         invalid.iter().map(|(name, pointer)| (name.as_str(), pointer.as_str())).collect();
     assert_eq!(pairs, INVALID.iter().copied().collect());
 }
+
+#[test]
+fn bytes_are_found_wherever_a_schema_has_them() {
+    let case = Case::new(
+        "<x:simpleType name='Scan'><x:restriction base='x:base64Binary'><x:maxLength value='9'/></x:restriction></x:simpleType>\
+         <x:complexType name='Base'><x:sequence><x:element name='n' type='x:string'/></x:sequence></x:complexType>\
+         <x:complexType name='Doc'><x:complexContent><x:extension base='t:Base'><x:sequence><x:element name='scan' type='t:Scan' maxOccurs='9'/>\
+         </x:sequence></x:extension></x:complexContent></x:complexType>\
+         <x:element name='Order'><x:complexType><x:sequence><x:element name='note' type='x:string'/><x:element name='raw' type='x:base64Binary'/>\
+         <x:element name='doc' type='t:Base' maxOccurs='9'/><x:element name='hex' type='x:hexBinary'/><x:element name='any' type='x:anyType'/>\
+         <x:element name='marked'><x:complexType><x:simpleContent><x:extension base='x:base64Binary'><x:attribute name='kind'/></x:extension>\
+         </x:simpleContent></x:complexType></x:element></x:sequence></x:complexType></x:element>",
+    );
+    let mut element = decode(&format!(
+        "<Order xmlns='urn:t' xmlns:t='urn:t' xmlns:xsi='{}' xmlns:x='http://www.w3.org/2001/XMLSchema'><note>AQ==</note><raw>AQI=</raw>\
+         <doc xsi:type='t:Doc'><n>AQ==</n><scan>AQ==</scan><scan>Ag==</scan></doc><doc><n>x</n></doc><hex>00</hex>\
+         <any xsi:type='x:base64Binary'>Aw==</any><marked kind='a'>BA==</marked></Order>",
+        xml::XSI
+    ));
+    let mut found = Vec::new();
+    each_binary(&case.wsdl.schemas, case.id(), &mut element, &mut |element| {
+        found.push(format!("{}={}", element.name.local, element.text()));
+    });
+    assert_eq!(found, ["raw=AQI=", "scan=AQ==", "scan=Ag==", "any=Aw==", "marked=BA=="]);
+}

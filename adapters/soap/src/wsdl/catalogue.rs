@@ -35,6 +35,9 @@ pub(super) fn of(namespace: &str) -> Option<(&'static str, &'static str)> {
         "http://schemas.microsoft.com/2003/10/Serialization" => {
             ("catalogue:serialization.xsd", include_str!("catalogue/serialization.xsd"))
         }
+        "http://ws-i.org/profiles/basic/1.1/xsd" | "http://ws-i.org/profiles/basic/1.1/swaref.xsd" => {
+            ("catalogue:swaref.xsd", include_str!("catalogue/swaref.xsd"))
+        }
         // WSDLs import the namespace of WSDL itself, for `wsdl:arrayType`.
         "http://schemas.xmlsoap.org/wsdl" => ("catalogue:wsdl.xsd", include_str!("catalogue/wsdl.xsd")),
         "http://www.w3.org/2001/XMLSchema" => ("catalogue:xmlschema.xsd", include_str!("catalogue/xmlschema.xsd")),
