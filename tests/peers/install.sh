@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts real SOAP toolkits on this machine, for the tests to talk to: zeep and spyne (Python) and node-soap (Node) into a cache
-# folder, PHP and xmllint (the judge of what is written by a schema) from apt. What is there already is left alone. Run by ./test;
-# may be run alone.
+# folder; PHP, xmllint (the judge of what is written by a schema) and xmlsec1 (the oracle of signatures) from apt. What is there
+# already is left alone. Run by ./test; may be run alone.
 # Every version is written down, also of what they drag along: requirements.txt, package-lock.json.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -24,6 +24,7 @@ wanted() {
   has_php || echo php-cli php-soap
   has_node || echo nodejs npm
   command -v xmllint >/dev/null || echo libxml2-utils
+  command -v xmlsec1 >/dev/null || echo xmlsec1
 }
 
 mkdir -p "$PEERS"

@@ -192,7 +192,7 @@ pub(crate) fn preview(
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn assemble(version: Version, headers: Vec<Element>, body: impl IntoIterator<Item = Element>) -> Element {
+pub(crate) fn assemble(version: Version, headers: Vec<Element>, body: impl IntoIterator<Item = Element>) -> Element {
     let part = |local: &str| Element::new(Some(version.namespace()), local);
     let mut envelope = part("Envelope");
     if !headers.is_empty() {
@@ -201,7 +201,7 @@ fn assemble(version: Version, headers: Vec<Element>, body: impl IntoIterator<Ite
     envelope.with_child(body.into_iter().fold(part("Body"), Element::with_child))
 }
 
-fn prefixes(version: Version, namespace: Option<&str>) -> Vec<(&'static str, &str)> {
+pub(crate) fn prefixes(version: Version, namespace: Option<&str>) -> Vec<(&'static str, &str)> {
     let mut prefixes = vec![("soap", version.namespace())];
     if let Some(namespace) = namespace.filter(|namespace| *namespace != version.namespace()) {
         prefixes.push(("m", namespace));

@@ -132,7 +132,9 @@ impl Port {
         let mut envelope = parse(bytes.len(), From::Caller, reading).await.map_err(refuse)??;
         let version = envelope.version;
         let refuse = |fault: Fault| Refusal::new(version, fault);
-        let signed = self.accept.in_envelope(proven, &envelope).map_err(refuse)?;
+        let charset = media.charset.as_deref();
+        let signed =
+            self.accept.in_envelope(proven, &mut envelope, &bytes, charset, media.is_related()).map_err(refuse)?;
         envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
         let addressing = Addressing::of(&envelope.headers).map_err(refuse)?;
         let action = Addressing::action_of(addressing.as_ref(), action).map_err(refuse)?;

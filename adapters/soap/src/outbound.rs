@@ -25,7 +25,7 @@ use crate::login::{self, Keeper};
 use crate::media::Media;
 use crate::mime;
 use crate::typed::Mode;
-use crate::wsse::Signer;
+use crate::wsse::{Sealer, Signer};
 
 /// The most characters of a peer's reason that are passed on.
 const MAX_REASON: usize = 500;
@@ -39,6 +39,7 @@ pub(crate) struct Caller {
     client: Client,
     auth: Option<(HeaderName, HeaderValue)>,
     signer: Option<Signer>,
+    sealer: Option<Sealer>,
     keeper: Option<Keeper>,
 }
 
@@ -52,8 +53,9 @@ impl Caller {
             connections: connections as usize,
         })?;
         let signer = calls.auth.username_token.as_ref().map(|token| Signer::open(token, secrets)).transpose()?;
+        let sealer = calls.auth.signature.as_ref().map(|file| Sealer::open(file, secrets)).transpose()?;
         let keeper = calls.login.as_ref().map(|login| Keeper::open(login, secrets)).transpose()?;
-        Ok(Self { calls: calls.clone(), client, auth: calls.auth.http().open(secrets)?, signer, keeper })
+        Ok(Self { calls: calls.clone(), client, auth: calls.auth.http().open(secrets)?, signer, sealer, keeper })
     }
 
     fn operation(&self, endpoint: &str) -> Result<&Operation, Fault> {
@@ -96,8 +98,11 @@ impl Caller {
         };
         headers.extend(self.signer.as_ref().map(|signer| signer.block(calls.version)));
         let namespace = operation.element.namespace.as_deref();
-        let bytes = envelope::write(calls.version, headers, body, namespace, &calls.charset)
-            .map_err(|error| invalid(error.to_string()))?;
+        let bytes = match &self.sealer {
+            Some(sealer) => sealer.seal(calls.version, headers, body, namespace)?,
+            None => envelope::write(calls.version, headers, body, namespace, &calls.charset)
+                .map_err(|error| invalid(error.to_string()))?,
+        };
 
         let packed = operation
             .attachments

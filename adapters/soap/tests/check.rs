@@ -134,6 +134,37 @@ fn attachments_say_how_and_where() {
 }
 
 #[test]
+fn signatures_need_what_they_need() {
+    let file = |lines: &str, endpoints: &str| {
+        format!("version: 1\nsystem: erp\nadapter: soap\naddress: http://erp/ws\n{lines}\nendpoints:\n{endpoints}\n")
+    };
+    let auth = "auth: { signature: { certificate_file: c.pem, key: '${env:K}' } }";
+    let accept = "accept: { signature: { certificate_files: [c.pem] } }";
+    let (call, listen) = ("  Op: {}", "  Op: { listen: /op }");
+    let told = |text: &str| {
+        let (system, problems) = check(None, text);
+        (system.is_some(), problems.iter().map(|problem| problem.code).collect::<Vec<_>>())
+    };
+    for text in [file(auth, call), file(accept, listen)] {
+        let expected = if cfg!(feature = "ws-security") { (true, vec![]) } else { (false, vec!["not-built"]) };
+        assert_eq!(told(&text), expected);
+    }
+    let wrong = [
+        (file("accept: { signature: { certificate_files: [] } }", listen), "no-certificate"),
+        (file(&format!("charset: GBK\n{auth}"), call), "misplaced"),
+        (file(auth, "  Op: { attachments: { as: mtom, at: [a] } }"), "misplaced"),
+        (
+            file(&auth.replace("auth: {", "auth: { username_token: { username: a, password: '${env:P}' },"), call),
+            "two-credentials",
+        ),
+    ];
+    for (text, code) in wrong {
+        let (accepted, codes) = told(&text);
+        assert!(!accepted && codes.contains(&code), "{code}: {codes:?}");
+    }
+}
+
+#[test]
 fn the_schema_knows_every_key_of_the_example() {
     let schema = serde_json_text(&Soap::new(None).schema());
     for key in ["address", "soap", "accept", "listen", "id_header", "must_understand", "retry_when", "one_way", "reply"]

@@ -1,4 +1,6 @@
-//! `auth:` and `accept:` of a SOAP system: those of HTTP, and a UsernameToken in the envelope.
+//! `auth:` and `accept:` of a SOAP system: those of HTTP, and what stands in the envelope: a UsernameToken or a signature.
+
+use std::path::PathBuf;
 
 use gatehouse_core::secret::SecretRef;
 use gatehouse_net::auth::{AcceptFile, AcceptKeyFile, ApiKeyFile, AuthFile, BasicFile};
@@ -17,6 +19,25 @@ pub(crate) struct SoapAuthFile {
     pub(crate) bearer: Option<SecretRef>,
     /// A WS-Security UsernameToken in the envelope's header.
     pub(crate) username_token: Option<SendTokenFile>,
+    /// A signature of WS-Security over the body and a Timestamp.
+    pub(crate) signature: Option<SignFile>,
+}
+
+/// A signature that Gatehouse makes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "ws-security"), expect(dead_code, reason = "read, and then refused"))]
+pub(crate) struct SignFile {
+    /// A PEM file with the certificate, which is sent along.
+    pub(crate) certificate_file: PathBuf,
+    /// Its private key in PEM: RSA, or EC on P-256 or P-384.
+    pub(crate) key: SecretRef,
+    /// For how many seconds a message is good. Default 300.
+    #[serde(default)]
+    pub(crate) timestamp: Option<u32>,
+    /// Whether the system must refuse the call when it does not know WS-Security. Default true.
+    #[serde(default = "yes")]
+    pub(crate) must_understand: bool,
 }
 
 /// A UsernameToken that Gatehouse sends.
@@ -48,6 +69,21 @@ pub(crate) struct SoapAcceptFile {
     pub(crate) basic: Option<BasicFile>,
     /// A WS-Security UsernameToken in the envelope's header.
     pub(crate) username_token: Option<AcceptTokenFile>,
+    /// A signature of WS-Security over the body and a Timestamp.
+    pub(crate) signature: Option<AcceptSignatureFile>,
+}
+
+/// A signature that callers make.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "ws-security"), expect(dead_code, reason = "read, and then refused"))]
+pub(crate) struct AcceptSignatureFile {
+    /// PEM files with the certificates that may sign, one each; two while a caller changes its own. No other key is believed,
+    /// whatever a message carries.
+    pub(crate) certificate_files: Vec<PathBuf>,
+    /// How many seconds a message is good after it was signed; for so long it is remembered. Default 300.
+    #[serde(default)]
+    pub(crate) window: Option<u32>,
 }
 
 /// A UsernameToken that callers send.

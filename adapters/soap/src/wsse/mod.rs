@@ -1,10 +1,18 @@
-//! WS-Security as far as a password goes: UsernameToken with text or digest, and Timestamp (OASIS Web Services Security:
-//! SOAP Message Security 1.1 and UsernameToken Profile 1.1). No signatures, no encryption: a block that holds one is refused.
+//! WS-Security: UsernameToken with text or digest, Timestamp, and with the feature `ws-security` signatures by X.509 (OASIS Web Services
+//! Security: SOAP Message Security 1.1, UsernameToken Profile 1.1, X.509 Certificate Token Profile 1.1). No encryption: a block that
+//! holds some is refused.
 //!
-//! [`file`](mod@file) is what a system's file says, [`sign`] writes the block, [`verify`](mod@verify) judges one.
+//! [`file`](mod@file) is what a system's file says, [`sign`] writes a password's block, [`verify`](mod@verify) judges one; [`seal`] signs,
+//! [`inspect`] judges a signature.
 
 mod file;
+#[cfg(feature = "ws-security")]
+mod inspect;
+#[cfg(feature = "ws-security")]
+mod seal;
 mod sign;
+#[cfg(not(feature = "ws-security"))]
+mod unsigned;
 mod verify;
 
 use base64::Engine;
@@ -13,7 +21,13 @@ use gatehouse_core::xml::Element;
 use sha1::{Digest, Sha1};
 
 pub(crate) use file::{SoapAcceptFile, SoapAuthFile};
+#[cfg(feature = "ws-security")]
+pub(crate) use inspect::Inspector;
+#[cfg(feature = "ws-security")]
+pub(crate) use seal::Sealer;
 pub(crate) use sign::Signer;
+#[cfg(not(feature = "ws-security"))]
+pub(crate) use unsigned::{Inspector, Sealer};
 pub(crate) use verify::Verifier;
 
 /// The namespace of the block and its tokens.
@@ -24,6 +38,9 @@ const WSU: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssec
 
 /// What the types of passwords begin with.
 const PROFILE: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0#";
+
+/// The namespace of signatures.
+const DSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 
 /// How a nonce is written.
 const BASE64: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-soap-message-security-1.0#Base64Binary";
@@ -37,6 +54,11 @@ fn digest(nonce: &[u8], created: &str, password: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
+/// Whether a block of WS-Security holds a signature.
+pub(crate) fn is_signed(block: &Element) -> bool {
+    is_security(block) && block.child_in(Some(DSIG), "Signature").is_some()
+}
+
 /// Whether a header block is WS-Security's.
 pub(crate) fn is_security(block: &Element) -> bool {
     block.name.is(Some(WSSE), "Security")
@@ -44,3 +66,7 @@ pub(crate) fn is_security(block: &Element) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[cfg(feature = "ws-security")]
+mod signature_tests;

@@ -65,6 +65,6 @@ impl Signer {
 }
 
 /// A time in UTC with milliseconds, as every toolkit reads it.
-fn stamp(at: Timestamp) -> String {
+pub(super) fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

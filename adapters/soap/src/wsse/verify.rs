@@ -17,10 +17,10 @@ use super::{PROFILE, WSSE, WSU, digest, is_security};
 use crate::envelope::Version;
 
 /// How far a caller's clock may be ahead of ours.
-const SKEW: Duration = Duration::from_secs(60);
+pub(super) const SKEW: Duration = Duration::from_secs(60);
 
 /// How old a token may be, where the file does not say.
-const WINDOW: Duration = Duration::from_secs(300);
+pub(super) const WINDOW: Duration = Duration::from_secs(300);
 
 /// The most nonces that are remembered; beyond, the oldest go, and what they stood for could be sent again within the window.
 const MAX_NONCES: u64 = 1_000_000;
@@ -124,13 +124,13 @@ impl Verifier {
 
 /// The child of this name; `Some(None)` where there is none, `None` where there are two: one would be judged and another read.
 #[expect(clippy::option_option, reason = "absent is lawful, twice is not")]
-fn optional<'a>(parent: &'a Element, namespace: &str, local: &str) -> Option<Option<&'a Element>> {
+pub(super) fn optional<'a>(parent: &'a Element, namespace: &str, local: &str) -> Option<Option<&'a Element>> {
     let mut found = parent.elements().filter(|element| element.name.is(Some(namespace), local));
     let first = found.next();
     found.next().is_none().then_some(first)
 }
 
-fn time(element: &Element) -> Option<Timestamp> {
+pub(super) fn time(element: &Element) -> Option<Timestamp> {
     element.text().trim().parse().ok()
 }
 
