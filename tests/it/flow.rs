@@ -2,6 +2,7 @@
 
 mod bodies;
 mod circuit;
+mod claims;
 mod delivery;
 mod door;
 mod letters;

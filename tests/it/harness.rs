@@ -317,7 +317,7 @@ impl Service for PeerService {
         let probe = request.method == Method::HEAD;
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (key, action) = (header("idempotency-key").unwrap_or_default(), header("soapaction"));
-        let body = request.read(1 << 20).await.unwrap_or_default();
+        let body = request.read(64 << 20).await.unwrap_or_default();
         let mut got = Got { key, action, body: String::from_utf8_lossy(&body).into_owned(), status: 0 };
         let (wait, status, text) = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,8 @@
 //! What carries deliveries.
 //!
 //! [`Bus`] is the contract; [`embedded`] (one process, one file) and [`rabbitmq`] fulfil it, and both pass the one
-//! conformance suite in `tests/it/conformance`. A bus knows queues and parcels, not routes, systems or mappings.
+//! conformance suite in `tests/it/conformance`. A bus knows queues and parcels, not routes, systems or mappings. [`claims`] stands
+//! before either, for bodies that are too large for a bus.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub mod claims;
 pub mod embedded;
 pub mod rabbitmq;
 
@@ -185,6 +187,8 @@ pub trait Bus: Send + Sync {
 /// A stream of deliveries from one queue.
 pub struct Consumer {
     source: tokio::sync::mpsc::Receiver<Delivered>,
+    /// Where large bodies wait.
+    shelf: Option<Arc<claims::Shelf>>,
     /// Dropped with the consumer: tells the bus to stop.
     _stop: tokio_util::sync::DropGuard,
 }
@@ -193,12 +197,16 @@ impl Consumer {
     /// For implementations: what they feed, and what ends when the consumer is dropped.
     #[must_use]
     pub fn new(source: tokio::sync::mpsc::Receiver<Delivered>, stop: tokio_util::sync::DropGuard) -> Self {
-        Self { source, _stop: stop }
+        Self { source, shelf: None, _stop: stop }
     }
 
     /// The next delivery; `None` once the bus is closed.
     pub async fn next(&mut self) -> Option<Delivered> {
-        self.source.recv().await
+        let delivered = self.source.recv().await?;
+        match &self.shelf {
+            Some(shelf) => Some(shelf.open(delivered).await),
+            None => Some(delivered),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Files;
 use crate::diagnostics::{Problem, Problems, SourceFile};
-use crate::limits::parse_duration;
+use crate::limits::{parse_bytes, parse_duration};
 use crate::secret::SecretRef;
 use crate::yaml::{self, Located};
 
@@ -39,6 +39,9 @@ pub struct GatewayFile {
     /// PostgreSQL. Without it SQLite in `data` is used: one gateway.
     #[serde(default)]
     pub store: Option<StoreFile>,
+    /// Where bodies wait that are too large for the bus. Default: above 1MiB, in the folder `claims` within `data`.
+    #[serde(default)]
+    pub claims: Option<ClaimsFile>,
     /// Traces and logs.
     #[serde(default)]
     pub telemetry: Option<TelemetryFile>,
@@ -99,6 +102,18 @@ pub struct StoreFile {
     pub ca_file: Option<String>,
 }
 
+/// `claims:`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClaimsFile {
+    /// Bodies above this size wait in a file while the bus carries their receipt: `1MiB`. Default 1MiB, at most 8MiB.
+    pub above: Option<Located<String>>,
+    /// The folder, relative to the site. Gateways that share a broker share it. Default `claims` within `data`.
+    pub folder: Option<Located<String>>,
+    /// How old a file is at least that nothing refers to any more before it is removed. Default `30d`, at least `1d`.
+    pub keep: Option<Located<String>>,
+}
+
 /// `telemetry:`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -137,6 +152,8 @@ pub struct Gateway {
     pub bus: Option<BusConfig>,
     /// The store; `None` is SQLite.
     pub store: Option<StoreConfig>,
+    /// Where large bodies wait.
+    pub claims: Claims,
     /// Traces and logs.
     pub telemetry: Telemetry,
     /// How long ids are remembered.
@@ -185,6 +202,17 @@ pub struct StoreConfig {
     pub ca_file: Option<String>,
 }
 
+/// Where bodies wait that are too large for the bus.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    /// In bytes.
+    pub above: usize,
+    /// Relative to the site.
+    pub folder: String,
+    /// How long what nothing refers to is kept.
+    pub keep: Duration,
+}
+
 /// What it tells about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
@@ -229,18 +257,45 @@ pub(super) fn check(files: &Files, problems: &mut Problems) -> Option<Gateway> {
             Duration::ZERO
         }),
     };
+    let data = read.data.map_or_else(|| "data".to_owned(), |data| data.value);
+    let claims = claims(read.claims.unwrap_or_default(), &data, file, problems);
     Some(Gateway {
         name: read.name.map_or_else(|| "gatehouse".to_owned(), |name| name.value),
         listen: listen?,
         tls: read.tls.map(|tls| TlsConfig { certificate: tls.certificate, key: tls.key }),
         admin: AdminConfig { listen: admin_listen?, token: admin.token },
-        data: read.data.map_or_else(|| "data".to_owned(), |data| data.value),
+        data,
         bus,
         store,
+        claims,
         telemetry: telemetry(read.telemetry.unwrap_or_default(), file, problems),
         remember,
         ladder: ladder(read.ladder.as_ref(), file, problems),
     })
+}
+
+fn claims(read: ClaimsFile, data: &str, file: &SourceFile, problems: &mut Problems) -> Claims {
+    let mut wrong = |at: &Located<String>, expected: &str| {
+        problems.push(Problem::error("bad-value", file, at.span.clone(), format!("expected {expected}")));
+    };
+    let mut claims =
+        Claims { above: 1 << 20, folder: format!("{data}/claims"), keep: Duration::from_secs(30 * 86_400) };
+    if let Some(above) = &read.above {
+        match parse_bytes(above).filter(|size| (1 << 10..=8 << 20).contains(size)) {
+            Some(size) => claims.above = size,
+            None => wrong(above, "a size from 1KiB to 8MiB"),
+        }
+    }
+    if let Some(keep) = &read.keep {
+        match parse_duration(keep).filter(|keep| *keep >= Duration::from_secs(86_400)) {
+            Some(time) => claims.keep = time,
+            None => wrong(keep, "a time of at least `1d`"),
+        }
+    }
+    if let Some(folder) = read.folder {
+        claims.folder = folder.value;
+    }
+    claims
 }
 
 fn ladder(read: Option<&Located<Vec<String>>>, file: &SourceFile, problems: &mut Problems) -> Vec<Duration> {

@@ -229,6 +229,10 @@ impl Carrier {
                 );
             }
         }
+        if let Some(reason) = parcel.header(gatehouse_bus::claims::LOST) {
+            let lost = Fault::new(Code::Unavailable, reason);
+            return Attempted::Failed(lost.verdict(Verdict::Retry));
+        }
         let message = match headers::message(parcel, &BUS_LIMITS) {
             Ok(message) => message,
             Err(reason) => {

@@ -182,6 +182,10 @@ impl Letters {
         };
         let mut travelling = letter.headers;
         headers::forget_attempts(&mut travelling);
+        if summary.revision > 0 {
+            // The body that was lost is not the one that goes now.
+            travelling.retain(|name, _| name != gatehouse_bus::claims::CLAIM && name != gatehouse_bus::claims::LOST);
+        }
         travelling.insert(headers::REPLAY.to_owned(), summary.id.to_string());
         let made = letter.attempts.last().map_or(0, |attempt| attempt.number);
         travelling.insert(headers::BEFORE.to_owned(), made.to_string());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use gatehouse_bus::Bus;
+use gatehouse_bus::claims::{Claims, ClaimsConfig};
 use gatehouse_bus::embedded::Embedded;
 use gatehouse_bus::rabbitmq::{self, RabbitMq};
 use gatehouse_core::secret::{Secret, Secrets};
@@ -35,7 +36,16 @@ pub(super) async fn store(gateway: &Gateway, root: &Path, secrets: &dyn Secrets)
     Ok(gatehouse_store::open(config).await?)
 }
 
+/// The bus, with the folder beside it where large bodies wait.
 pub(super) async fn bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -> anyhow::Result<Arc<dyn Bus>> {
+    let bus = bare_bus(gateway, root, secrets).await?;
+    data_folder(gateway, root)?;
+    let (folder, above, keep) = (root.join(&gateway.claims.folder), gateway.claims.above, gateway.claims.keep);
+    let failed = format!("cannot make the folder of `claims`, {}", folder.display());
+    Ok(Claims::new(bus, ClaimsConfig { folder, above, keep }).context(failed)?)
+}
+
+async fn bare_bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -> anyhow::Result<Arc<dyn Bus>> {
     let Some(bus) = &gateway.bus else {
         let path = data_folder(gateway, root)?.join("bus.db");
         let opened = tokio::task::spawn_blocking(move || Embedded::open(&path)).await?;
