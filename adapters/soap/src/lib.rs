@@ -19,6 +19,8 @@ mod dispatch;
 mod envelope;
 mod fault;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod inbound;
 mod login;
 mod media;
