@@ -506,3 +506,16 @@ proptest! {
         let _ = decode(&bytes, None, &BodyLimits::default());
     }
 }
+
+/// Found by the fuzzer: the lexer passes over a mark at the beginning, and its places were off by three bytes, within a character.
+#[test]
+fn a_second_byte_order_mark_is_text_outside_the_root() {
+    let limits = BodyLimits::default();
+    let utf8 = "\u{feff}\u{feff}<订/>".as_bytes();
+    let found: &[u8] = &[0xfe, 0xff, 0xfe, 0xff, 0xbf, 0x00, 0x0d, 0xbf, 0x00, 0x0d];
+    for bytes in [utf8, found] {
+        let error = decode(bytes, None, &limits).unwrap_err();
+        assert!(error.reason.contains("second byte order mark"), "{error:?}");
+    }
+    assert!(decode(&utf8[3..], None, &limits).is_ok());
+}

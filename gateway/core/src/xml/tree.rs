@@ -129,6 +129,10 @@ impl<'a> Builder<'a> {
         if let Some((at, c)) = names::first_non_char(self.text) {
             return Err(Bad::new(at, format!("U+{:04X} is no character of XML", u32::from(c))));
         }
+        // One byte order mark is the charset's and gone already. The lexer would pass over another and count from behind it.
+        if self.text.starts_with('\u{feff}') {
+            return Err(Bad::new(0, "text outside the root element (a second byte order mark)"));
+        }
         let mut reader = Reader::from_str(self.text);
         // Nesting is checked here, with the place and both names; the lexer only cuts.
         let config = reader.config_mut();
