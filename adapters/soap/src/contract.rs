@@ -119,7 +119,8 @@ impl Contract {
     /// What breaks the schema.
     pub(crate) fn read_request(&self, envelope: &Envelope) -> Result<Value, Vec<Violation>> {
         let message = self.operation.input.as_ref();
-        let mut body = self.read(message, &envelope.body, Mode::Strict)?;
+        let mode = if message.is_some_and(|message| message.encoded) { Mode::Encoded } else { Mode::Strict };
+        let mut body = self.read(message, &envelope.body, mode)?;
         if let Some(offered) = &self.offered {
             offered.complete(&mut body);
         }

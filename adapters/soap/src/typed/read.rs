@@ -13,6 +13,9 @@ use crate::xsd::{ANY_TYPE, Complex, Content, ElementId, Schemas, Type, TypeId};
 pub(crate) enum Mode {
     /// Told: the sender can mend it.
     Strict,
+    /// Told too, of an encoded message: an accessor is known by its local name, because callers without a WSDL (SOAP::Lite) put it
+    /// into the namespace of the call.
+    Encoded,
     /// Taken as it is: an answer that has come is not refused for a field too many.
     Lenient,
 }
@@ -20,9 +23,14 @@ pub(crate) enum Mode {
 /// Reads an element that is declared as `id`.
 ///
 /// # Errors
-/// In [`Mode::Strict`] what is wrong, with pointers into the value.
+/// In [`Mode::Strict`] and [`Mode::Encoded`] what is wrong, with pointers into the value.
 pub(crate) fn read(schemas: &Schemas, id: ElementId, element: &Element, mode: Mode) -> Result<Value, Vec<Violation>> {
-    let mut reading = Reading { schemas, strict: mode == Mode::Strict, findings: Findings::default() };
+    let mut reading = Reading {
+        schemas,
+        strict: mode != Mode::Lenient,
+        by_local: mode != Mode::Strict,
+        findings: Findings::default(),
+    };
     let value = reading.element(id, element);
     if reading.findings.found.is_empty() { Ok(value) } else { Err(reading.findings.found) }
 }
@@ -30,6 +38,7 @@ pub(crate) fn read(schemas: &Schemas, id: ElementId, element: &Element, mode: Mo
 pub(super) struct Reading<'a> {
     pub(super) schemas: &'a Schemas,
     strict: bool,
+    by_local: bool,
     pub(super) findings: Findings,
 }
 
@@ -150,7 +159,7 @@ impl Reading<'_> {
     fn child(&mut self, complex: &Complex, child: &Element, map: &mut Map) {
         let by_local =
             || complex.fields.iter().find(|(name, _)| name.local == child.name.local).map(|(_, field)| field);
-        let field = complex.fields.get(&child.name).or_else(|| by_local().filter(|_| !self.strict));
+        let field = complex.fields.get(&child.name).or_else(|| by_local().filter(|_| self.by_local));
         let key = child.name.local.to_string();
         let Some(field) = field.copied() else {
             if self.strict && !complex.any {

@@ -444,3 +444,18 @@ fn bytes_are_found_wherever_a_schema_has_them() {
     });
     assert_eq!(found, ["raw=AQI=", "scan=AQ==", "scan=Ag==", "any=Aw==", "marked=BA=="]);
 }
+
+/// SOAP::Lite: `<submit xmlns="urn:old"><token>…`, where the schema has `token` in no namespace.
+#[test]
+fn an_accessor_of_an_encoded_call_is_known_by_its_local_name() {
+    let case = Case::new(
+        "<x:element name='Order'><x:complexType><x:sequence><x:element name='a' type='x:int' form='unqualified'/></x:sequence></x:complexType></x:element>",
+    );
+    let read = |inside: &str, mode| {
+        let element = decode(&format!("<Order xmlns='urn:t'>{inside}</Order>"));
+        read(&case.wsdl.schemas, case.id(), &element, mode).map(|value| value.to_string()).map_err(|found| told(&found))
+    };
+    assert_eq!(read("<a>1</a>", Mode::Encoded).as_deref(), Ok(r#"{"a":1}"#));
+    assert!(read("<a>1</a>", Mode::Strict).unwrap_err().contains("its namespace is wrong"));
+    assert!(read("<a>x</a>", Mode::Encoded).is_err() && read("<b>1</b>", Mode::Encoded).is_err(), "all else is told");
+}
