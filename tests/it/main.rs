@@ -17,6 +17,7 @@ mod databases;
 mod faults;
 mod flow;
 mod harness;
+mod interop;
 mod peers;
 mod proxy;
 mod rabbitmq;

@@ -20,7 +20,7 @@ const REPLY_TYPE: &str = include_str!("../peers/offer_reply.schema.json");
 const FILES: &str = include_str!("../peers/files.wsdl");
 
 /// What only texts and exact numbers carry unharmed.
-const CUSTOMER: &str = "张三 & <söhne> \"'";
+pub(crate) const CUSTOMER: &str = "张三 & <söhne> \"'";
 
 /// Where the toolkits are.
 fn peers() -> Option<PathBuf> {
@@ -55,22 +55,22 @@ fn command(peers: &Path, name: &str) -> Command {
 }
 
 /// Runs a client to its end and reads what it says.
-async fn call(mut command: Command) -> Value {
+pub(crate) async fn call(mut command: Command) -> Value {
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("in time").expect("runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     serde_json::from_str(out.trim()).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"))
 }
 
 /// A server that runs until this is dropped.
-struct Server {
-    _child: Child,
-    port: u16,
-    log: PathBuf,
+pub(crate) struct Server {
+    pub(crate) _child: Child,
+    pub(crate) port: u16,
+    pub(crate) log: PathBuf,
 }
 
 impl Server {
     /// Starts one that says `ready PORT`.
-    async fn start(mut command: Command, log: PathBuf) -> Self {
+    pub(crate) async fn start(mut command: Command, log: PathBuf) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let port = tokio::time::timeout(PATIENCE, async {
@@ -86,20 +86,20 @@ impl Server {
     }
 
     /// What it has logged, a JSON value a line.
-    fn got(&self) -> Vec<Value> {
+    pub(crate) fn got(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
 }
 
 /// A gateway that a peer calls.
-struct Called {
+pub(crate) struct Called {
     _place: Place,
-    crm: Peer,
-    running: Running,
+    pub(crate) crm: Peer,
+    pub(crate) running: Running,
 }
 
-async fn called() -> Called {
+pub(crate) async fn called() -> Called {
     let crm = Peer::start().await;
     let accept = "accept: { api_key: { header: X-Api-Key, value: \"${file:shop.secret}\" } }";
     let oa = format!(
@@ -145,12 +145,12 @@ async fn called() -> Called {
 }
 
 impl Called {
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}?wsdl", self.running.gateway.address)
     }
 
     /// What the CRM got for an order.
-    async fn arrived(&self, count: usize) -> Value {
+    pub(crate) async fn arrived(&self, count: usize) -> Value {
         until("the CRM has it", async || self.crm.took().len() >= count).await;
         serde_json::from_str(&self.crm.took()[count - 1].body).expect("JSON")
     }
@@ -346,13 +346,13 @@ async fn node_soap_and_php_call_by_a_contract_that_is_made_of_a_type() {
 }
 
 /// A gateway that calls a peer.
-struct Calling {
+pub(crate) struct Calling {
     _place: Place,
-    running: Running,
+    pub(crate) running: Running,
 }
 
 /// `system`: the lines of its file beyond the head; `map`: the rows from the shop's order to the operation's body.
-async fn calling(files: &[(&str, &str)], system: &str, operation: &str, map: &str) -> Calling {
+pub(crate) async fn calling(files: &[(&str, &str)], system: &str, operation: &str, map: &str) -> Calling {
     let routes = format!(
         "version: 1\nroutes:\n  - {{ route: shop, from: shop/orders, type: any.order, key: orderNo, to: [{{ target: erp/{operation}, map: to-erp, \
          retry: {{ attempts: 3, first: 100ms, max: 300ms }} }}] }}\n"
@@ -372,7 +372,7 @@ async fn calling(files: &[(&str, &str)], system: &str, operation: &str, map: &st
 }
 
 impl Calling {
-    async fn order(&self, number: &str) {
+    pub(crate) async fn order(&self, number: &str) {
         let text = json!({ "orderNo": number, "customer": CUSTOMER, "paid": true, "items": [{ "sku": "茶", "qty": 2 }, { "sku": "杯", "qty": 1 }] });
         let text = text.to_string().replace("\"paid\"", "\"amount\":12345678901234567.89,\"paid\"");
         let answer = self.running.post("/hooks/orders", text).await;
@@ -382,7 +382,7 @@ impl Calling {
 
 impl Calling {
     /// Waits until the peer has got something; a dead letter says why it has not.
-    async fn reached(&self, server: &Server) {
+    pub(crate) async fn reached(&self, server: &Server) {
         until("the peer has it", async || {
             let letters = self.running.letters(State::Open).await;
             assert!(letters.is_empty(), "a dead letter instead: {letters:?}");
@@ -392,7 +392,7 @@ impl Calling {
     }
 }
 
-fn temp() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn temp() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("got.jsonl");
     (folder, log)
@@ -562,7 +562,7 @@ async fn a_php_server_takes_rpc_encoded_calls() {
 }
 
 /// A document of a peer.
-async fn fetch(port: u16, path: &str) -> String {
+pub(crate) async fn fetch(port: u16, path: &str) -> String {
     let address = format!("http://127.0.0.1:{port}");
     let config = ClientConfig { address, ca_file: None, max_answer: 1 << 20, connections: 1 };
     let client = Client::new(&config).expect("a client");
