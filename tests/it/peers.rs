@@ -398,15 +398,21 @@ pub(crate) fn temp() -> (tempfile::TempDir, PathBuf) {
     (folder, log)
 }
 
+/// spyne in a version of SOAP, and its WSDL.
+async fn spyne(peers: &Path, version: &str) -> (tempfile::TempDir, Server, String) {
+    let (folder, log) = temp();
+    let mut spyne = command(peers, "spyne_server.py");
+    spyne.args([version, &log.to_string_lossy()]);
+    let server = Server::start(spyne, log).await;
+    let wsdl = fetch(server.port, "/?wsdl").await;
+    (folder, server, wsdl)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spyne_is_called_by_its_own_wsdl() {
     let Some(peers) = peers() else { return };
     for version in ["11", "12"] {
-        let (_folder, log) = temp();
-        let mut spyne = command(&peers, "spyne_server.py");
-        spyne.args([version, &log.to_string_lossy()]);
-        let server = Server::start(spyne, log).await;
-        let wsdl = fetch(server.port, "/?wsdl").await;
+        let (_folder, server, wsdl) = spyne(&peers, version).await;
         let system = format!(
             "wsdl: wsdl/spyne.wsdl\naddress: http://127.0.0.1:{}/\nsoap: \"1.{}\"\nendpoints:\n  submit:\n    delivery_id: false\n    headers: [{{ name: Token, \
              namespace: urn:spyne, value: {{ value: message.key }} }}]\n",
@@ -436,11 +442,7 @@ async fn spyne_is_called_by_its_own_wsdl() {
 async fn spyne_takes_bytes_as_parts() {
     let Some(peers) = peers() else { return };
     for version in ["11", "12"] {
-        let (_folder, log) = temp();
-        let mut spyne = command(&peers, "spyne_server.py");
-        spyne.args([version, &log.to_string_lossy()]);
-        let server = Server::start(spyne, log).await;
-        let wsdl = fetch(server.port, "/?wsdl").await;
+        let (_folder, server, wsdl) = spyne(&peers, version).await;
         let system = format!(
             "wsdl: wsdl/spyne.wsdl\naddress: http://127.0.0.1:{}/\nsoap: \"1.{}\"\nendpoints:\n  upload: {{ delivery_id: false, attachments: {{ as: mtom }} }}\n",
             server.port,
