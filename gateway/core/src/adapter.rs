@@ -13,7 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use crate::arrival::{Admission, Arrival, Behind, Cursor};
+pub use crate::backfill::{Archive, Backfill};
 use crate::diagnostics::{Problems, SourceFile};
+pub use crate::endpoint::{Direction, Endpoint};
 use crate::fault::{Exchange, Fault};
 use crate::limits::{Circuit, Limits};
 use crate::message::Message;
@@ -79,30 +81,11 @@ pub trait System: Send + Sync {
     /// Makes the inbound half ready, on the same terms: the whole, or that of one endpoint where they run apart. Never
     /// called where no endpoint is inbound.
     async fn listen(&self, endpoint: Option<&str>, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault>;
-}
 
-/// One thing that a system offers or sends.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Its name within the system: `CreateSalesOrder`.
-    pub name: String,
-    /// Which way messages go through it.
-    pub direction: Direction,
-    /// Its own limits, already laid over the system's.
-    pub limits: Limits,
-    /// One line for people: `POST /hooks/orders`.
-    pub summary: String,
-    /// Byte range of its name in the system's file.
-    pub span: std::ops::Range<usize>,
-}
-
-/// Which way messages go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the system to Gatehouse.
-    Inbound,
-    /// From Gatehouse to the system.
-    Outbound,
+    /// Opens what an inbound endpoint's source still holds, to be read once more; `None` where a call has come and gone.
+    async fn archive(&self, _endpoint: &str, _secrets: &dyn Secrets) -> Result<Option<Arc<dyn Archive>>, Fault> {
+        Ok(None)
+    }
 }
 
 /// The half that carries deliveries out.
@@ -185,6 +168,11 @@ pub trait Intake: Send + Sync {
     /// # Errors
     /// The store cannot be asked now.
     async fn cursor(&self, endpoint: &str) -> Result<Box<dyn Cursor>, Fault>;
+
+    /// What is to be read once more; asked between two looks by who holds the cursor.
+    fn backfill(&self, _endpoint: &str) -> Option<Arc<dyn Backfill>> {
+        None
+    }
 
     /// Makes a dead letter of an arrival that could not be read. Done once it is stored.
     async fn bury(&self, endpoint: &str, arrival: Arrival, fault: Fault);

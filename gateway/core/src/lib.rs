@@ -12,10 +12,12 @@
 
 pub mod adapter;
 mod arrival;
+pub mod backfill;
 pub mod charset;
 #[cfg(test)]
 mod corpus;
 pub mod diagnostics;
+mod endpoint;
 pub mod expr;
 pub mod fault;
 pub mod json;

@@ -2,6 +2,7 @@
 //!
 //! The types here only say and check them; the engine and the doors keep them.
 
+use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -39,6 +40,27 @@ pub struct Rate {
     pub count: u32,
     /// In this time: a second, a minute, an hour or a day.
     pub per: Duration,
+}
+
+impl Rate {
+    /// So many a second.
+    #[must_use]
+    pub fn per_second(self) -> f64 {
+        f64::from(self.count) / self.per.as_secs_f64().max(0.001)
+    }
+}
+
+/// As [`parse_rate`] reads it.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            86_400 => "d",
+            3600 => "h",
+            60 => "m",
+            _ => "s",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
 }
 
 /// What the engine keeps around one system or endpoint.
@@ -174,7 +196,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     count.checked_mul(unit).map(Duration::from_secs)
 }
 
-fn parse_rate(text: &str) -> Option<Rate> {
+/// `50/s`, `600/m`, `10000/h`, `200000/d`.
+#[must_use]
+pub fn parse_rate(text: &str) -> Option<Rate> {
     let (count, unit) = text.split_once('/')?;
     let per = match unit.trim() {
         "s" => 1,
