@@ -1,4 +1,5 @@
-//! What Gatehouse remembers: dead letters with every attempt, ids it has seen, deliveries that are done, who did what.
+//! What Gatehouse remembers: dead letters with every attempt, ids it has seen, deliveries that are done, places in sources,
+//! backfills, who did what.
 //!
 //! [`Store`] is the contract; SQLite (one gateway) and PostgreSQL (several) fulfil it, and both pass the one
 //! conformance suite in `tests/it/conformance`.
@@ -7,6 +8,7 @@
 //! with a reason. Claims are conditional updates, so two people cannot replay one letter.
 
 mod attempts;
+mod backfills;
 mod chain;
 mod config;
 mod filter;
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use backfills::{Backfill, BackfillState, NewBackfill, SliceState, Tally, Turn};
 pub use config::{StoreConfig, open};
 
 /// Where a letter stands.
@@ -220,9 +223,9 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who.
     pub actor: String,
-    /// What: `letter.replay`, `letter.edit`, `letter.discard`, `letter.export`.
+    /// What: `letter.replay`, `letter.edit`, `letter.discard`, `backfill.start`, `backfill.pause`.
     pub action: String,
-    /// To what: `letter:17`.
+    /// To what: `letter:17`, `backfill:3`.
     pub subject: String,
     /// Why, or what changed, without payload.
     pub detail: String,
@@ -243,6 +246,9 @@ pub enum StoreError {
     /// There is no such letter.
     #[error("there is no letter {0}")]
     Missing(i64),
+    /// There is no such backfill.
+    #[error("there is no backfill {0}")]
+    MissingBackfill(i64),
 }
 
 /// What Gatehouse remembers. Every `Ok` of a write means that it is durable, but for `remember` and `record_done`,
@@ -300,6 +306,30 @@ pub trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Gives the place free; nothing where another has it.
     async fn free_cursor(&self, name: &str, epoch: i64) -> Result<(), StoreError>;
+
+    /// Begins a backfill, with its audit entry.
+    async fn put_backfill(&self, new: &NewBackfill) -> Result<i64, StoreError>;
+    /// Backfills, newest first.
+    async fn backfills(&self, state: Option<BackfillState>, limit: u32) -> Result<Vec<Backfill>, StoreError>;
+    /// One backfill.
+    async fn backfill(&self, id: i64) -> Result<Backfill, StoreError>;
+    /// Its slices, in their order.
+    async fn backfill_slices(&self, id: i64) -> Result<Vec<SliceState>, StoreError>;
+    /// Pauses, resumes, cancels or halts it, with its audit entry.
+    async fn turn_backfill(&self, id: i64, turn: &Turn, actor: &str) -> Result<(), StoreError>;
+    /// Saves how far a slice is (`None`: to its end) and adds what came of the rows since `seen`, which is how far whoever
+    /// saves knew it to be. The backfill is done with its last slice.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where it is elsewhere by now.
+    async fn save_slice(
+        &self,
+        id: i64,
+        number: i64,
+        seen: Option<&str>,
+        after: Option<&str>,
+        tally: Tally,
+    ) -> Result<(), StoreError>;
 
     /// Writes down what somebody did.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;

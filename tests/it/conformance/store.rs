@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+#[path = "store/backfills.rs"]
+mod backfills;
 #[path = "store/only.rs"]
 mod only;
 #[path = "store/place.rs"]
@@ -14,6 +16,7 @@ mod whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use backfills::{a_backfill_goes_slice_by_slice, a_backfill_is_turned_by_its_rules};
 use bytes::Bytes;
 use gatehouse_store::{Attempt, Filter, NewLetter, Seen, State, Store, StoreError};
 use place::Place;
@@ -70,6 +73,8 @@ cases![
     the_first_to_remember_wins,
     what_is_done_is_known,
     only_the_newest_reader_saves_its_place,
+    a_backfill_goes_slice_by_slice,
+    a_backfill_is_turned_by_its_rules,
     the_ledger_forgets_what_is_old_only,
     the_audit_is_a_chain,
     a_locked_store_is_unavailable_and_recovers,

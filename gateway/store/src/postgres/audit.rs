@@ -43,7 +43,18 @@ pub(super) async fn letter<C: GenericClient + Sync>(
     id: i64,
     detail: String,
 ) -> Result<(), Trouble> {
-    let (actor, action, subject) = (actor.to_owned(), action.to_owned(), format!("letter:{id}"));
+    act(db, actor, action, format!("letter:{id}"), detail).await
+}
+
+/// Adds what a person did, within the transaction that does it.
+pub(super) async fn act<C: GenericClient + Sync>(
+    db: &C,
+    actor: &str,
+    action: &str,
+    subject: String,
+    detail: String,
+) -> Result<(), Trouble> {
+    let (actor, action) = (actor.to_owned(), action.to_owned());
     let entry = chain::entry(&AuditEntry { at: Timestamp::now(), actor, action, subject, detail });
     Append { entry: &entry }.run(db).await
 }

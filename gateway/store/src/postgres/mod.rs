@@ -4,6 +4,7 @@
 //! The statements stand in the submodules as [`Step`](run::Step)s; here is what they are to the outside.
 
 mod audit;
+mod backfills;
 mod connect;
 mod cursors;
 mod ledger;
@@ -21,7 +22,10 @@ use deadpool_postgres::Pool;
 use gatehouse_core::secret::Secret;
 use jiff::Timestamp;
 
-use crate::{AuditEntry, Filter, Held, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
+use crate::{
+    AuditEntry, Backfill, BackfillState, Filter, Held, Letter, NewBackfill, NewLetter, Seen, SliceState, Store,
+    StoreError, Summary, Tally, Turn, chain, text,
+};
 use run::{perform, perform_together};
 
 /// A store in PostgreSQL.
@@ -150,6 +154,37 @@ impl Store for PostgresStore {
 
     async fn free_cursor(&self, name: &str, epoch: i64) -> Result<(), StoreError> {
         perform(&self.ledger, &cursors::Free { name, epoch }).await
+    }
+
+    async fn put_backfill(&self, new: &NewBackfill) -> Result<i64, StoreError> {
+        perform_together(&self.letters, &backfills::Put { new }).await
+    }
+
+    async fn backfills(&self, state: Option<BackfillState>, limit: u32) -> Result<Vec<Backfill>, StoreError> {
+        perform(&self.letters, &backfills::List { state, limit }).await
+    }
+
+    async fn backfill(&self, id: i64) -> Result<Backfill, StoreError> {
+        perform(&self.letters, &backfills::Get { id }).await
+    }
+
+    async fn backfill_slices(&self, id: i64) -> Result<Vec<SliceState>, StoreError> {
+        perform(&self.letters, &backfills::Slices { id }).await
+    }
+
+    async fn turn_backfill(&self, id: i64, turn: &Turn, actor: &str) -> Result<(), StoreError> {
+        perform_together(&self.letters, &backfills::Turned { id, turn, actor }).await
+    }
+
+    async fn save_slice(
+        &self,
+        id: i64,
+        number: i64,
+        seen: Option<&str>,
+        after: Option<&str>,
+        tally: Tally,
+    ) -> Result<(), StoreError> {
+        perform_together(&self.letters, &backfills::Save { id, number, seen, after, tally }).await
     }
 
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {

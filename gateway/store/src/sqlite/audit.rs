@@ -18,7 +18,17 @@ pub(super) fn append(db: &Connection, entry: &AuditEntry) -> Result<(), Trouble>
 
 /// What a person did to a letter.
 pub(super) fn letter(db: &Connection, actor: String, action: &str, id: i64, detail: String) -> Result<(), Trouble> {
-    let subject = format!("letter:{id}");
+    act(db, actor, action, format!("letter:{id}"), detail)
+}
+
+/// What a person did, within the transaction that does it.
+pub(super) fn act(
+    db: &Connection,
+    actor: String,
+    action: &str,
+    subject: String,
+    detail: String,
+) -> Result<(), Trouble> {
     append(db, &chain::entry(&AuditEntry { at: Timestamp::now(), actor, action: action.to_owned(), subject, detail }))
 }
 

@@ -287,6 +287,7 @@ fn copy(error: &StoreError) -> StoreError {
         StoreError::Damaged(text) => StoreError::Damaged(text.clone()),
         StoreError::Conflict(text) => StoreError::Conflict(text.clone()),
         StoreError::Missing(id) => StoreError::Missing(*id),
+        StoreError::MissingBackfill(id) => StoreError::MissingBackfill(*id),
     }
 }
 

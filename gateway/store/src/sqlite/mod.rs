@@ -1,10 +1,11 @@
-//! The store of one gateway: two SQLite files. Letters and audit in one, written to the disk before any `Ok`; the ledger
+//! The store of one gateway: two SQLite files. Letters, backfills and audit in one, written to the disk before any `Ok`; the ledger
 //! (ids seen, deliveries done, sources read) in the other, which may lose the last moment at a power cut.
 //!
 //! Each file has one thread that writes and one that reads, so that reads never wait for writes and nothing here blocks a
 //! runtime's thread. The statements stand in the submodules; here is what they are to the outside.
 
 mod audit;
+mod backfills;
 mod cursors;
 mod lane;
 mod ledger;
@@ -21,7 +22,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{AuditEntry, Filter, Held, Letter, NewLetter, Seen, Store, StoreError, Summary, chain, text};
+use crate::{
+    AuditEntry, Backfill, BackfillState, Filter, Held, Letter, NewBackfill, NewLetter, Seen, SliceState, Store,
+    StoreError, Summary, Tally, Turn, chain, text,
+};
 use lane::{Lane, Role};
 
 /// A store in files of this machine. Not for network file systems: SQLite's locks do not hold there.
@@ -179,6 +183,40 @@ impl Store for SqliteStore {
 
     async fn free_cursor(&self, _name: &str, _epoch: i64) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn put_backfill(&self, new: &NewBackfill) -> Result<i64, StoreError> {
+        let new = new.clone();
+        self.write.run(move |db| backfills::put(db, &new)).await
+    }
+
+    async fn backfills(&self, state: Option<BackfillState>, limit: u32) -> Result<Vec<Backfill>, StoreError> {
+        self.read.run(move |db| backfills::list(db, state, limit)).await
+    }
+
+    async fn backfill(&self, id: i64) -> Result<Backfill, StoreError> {
+        self.read.run(move |db| backfills::get(db, id)).await
+    }
+
+    async fn backfill_slices(&self, id: i64) -> Result<Vec<SliceState>, StoreError> {
+        self.read.run(move |db| backfills::slices(db, id)).await
+    }
+
+    async fn turn_backfill(&self, id: i64, turn: &Turn, actor: &str) -> Result<(), StoreError> {
+        let (turn, actor) = (turn.clone(), actor.to_owned());
+        self.write.run(move |db| backfills::turn(db, id, &turn, &actor)).await
+    }
+
+    async fn save_slice(
+        &self,
+        id: i64,
+        number: i64,
+        seen: Option<&str>,
+        after: Option<&str>,
+        tally: Tally,
+    ) -> Result<(), StoreError> {
+        let (seen, after) = (seen.map(str::to_owned), after.map(str::to_owned));
+        self.write.run(move |db| backfills::save(db, id, number, seen.as_deref(), after.as_deref(), tally)).await
     }
 
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {

@@ -14,7 +14,8 @@ pub(super) struct Schema {
 }
 
 /// `store.db`.
-pub(super) static LETTERS: Schema = Schema { name: "store", steps: &[include_str!("letters.1.sql")] };
+pub(super) static LETTERS: Schema =
+    Schema { name: "store", steps: &[include_str!("letters.1.sql"), include_str!("letters.2.sql")] };
 
 /// `store.ledger.db`.
 pub(super) static LEDGER: Schema =
