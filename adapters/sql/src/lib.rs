@@ -19,7 +19,7 @@ mod work;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gatehouse_core::adapter::{Adapter, Endpoint, Inbound, Outbound, SiteFiles, System};
+use gatehouse_core::adapter::{Adapter, Archive, Endpoint, Inbound, Outbound, SiteFiles, System};
 use gatehouse_core::diagnostics::{Problems, SourceFile};
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::limits::{Circuit, Limits};
@@ -97,5 +97,10 @@ impl System for SqlSystem {
         let endpoint = endpoint.ok_or_else(|| Fault::new(Code::Internal, "a database is read endpoint by endpoint"))?;
         let source = capture::source::open(&self.checked, secrets).await?;
         Ok(Box::new(capture::open(&self.checked, endpoint, source).await?))
+    }
+
+    async fn archive(&self, endpoint: &str, secrets: &dyn Secrets) -> Result<Option<Arc<dyn Archive>>, Fault> {
+        let source = capture::source::open(&self.checked, secrets).await?;
+        Ok(Some(Arc::new(capture::Shelf::open(&self.checked, endpoint, source).await?)))
     }
 }

@@ -38,6 +38,8 @@ impl Sqlite {
             connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
+            // A quoted name that is no column (it has gone) is a mistake, not a text.
+            connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
             Ok::<_, rusqlite::Error>(connection)
         });
         let connection = opened.await.map_err(|error| Fault::new(Code::Internal, error.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gatehouse_core::Value;
@@ -108,6 +109,30 @@ fn arrival(change: &Change) -> Arrival {
 
 /// Hands changes over: those of one lane in their order, up to 64 lanes side by side. Done once all are durably somewhere.
 pub(crate) async fn over(intake: &dyn Intake, endpoint: &str, changes: &[Change]) -> Result<(), Fault> {
+    over_to(&Live { intake, endpoint }, changes).await
+}
+
+/// Who takes rows.
+#[async_trait]
+pub(crate) trait Taker: Send + Sync {
+    async fn take(&self, arrival: Arrival) -> Result<(), Fault>;
+}
+
+/// The intake, for an endpoint.
+struct Live<'a> {
+    intake: &'a dyn Intake,
+    endpoint: &'a str,
+}
+
+#[async_trait]
+impl Taker for Live<'_> {
+    async fn take(&self, arrival: Arrival) -> Result<(), Fault> {
+        self.intake.keep(self.endpoint, arrival).await
+    }
+}
+
+/// As [`over`], to whomever.
+pub(crate) async fn over_to(taker: &dyn Taker, changes: &[Change]) -> Result<(), Fault> {
     let mut lanes: HashMap<&str, Vec<&Change>> = HashMap::new();
     for change in changes {
         lanes.entry(change.lane.as_str()).or_default().push(change);
@@ -121,7 +146,7 @@ pub(crate) async fn over(intake: &dyn Intake, endpoint: &str, changes: &[Change]
     }
     let run = shared.into_iter().map(async |lane| {
         for change in lane {
-            intake.keep(endpoint, arrival(change)).await?;
+            taker.take(arrival(change)).await?;
         }
         Ok(())
     });
@@ -130,8 +155,13 @@ pub(crate) async fn over(intake: &dyn Intake, endpoint: &str, changes: &[Change]
 
 /// Makes a dead letter of a row that cannot be read.
 pub(crate) async fn bury(intake: &dyn Intake, endpoint: &str, table: &str, id: String, document: &str, fault: Fault) {
+    intake.bury(endpoint, unread(table, id, document), fault).await;
+}
+
+/// The arrival that a row is which cannot be read.
+pub(crate) fn unread(table: &str, id: String, document: &str) -> Arrival {
     let meta = [("table".to_owned(), Value::from(table))];
-    let arrival = Arrival {
+    Arrival {
         body: Value::from(document),
         document: None,
         id: Some(id),
@@ -139,6 +169,5 @@ pub(crate) async fn bury(intake: &dyn Intake, endpoint: &str, table: &str, id: S
         traceparent: None,
         original: Bytes::from(document.to_owned()),
         content_type: "text/plain".into(),
-    };
-    intake.bury(endpoint, arrival, fault).await;
+    }
 }

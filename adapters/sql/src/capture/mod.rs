@@ -9,6 +9,7 @@ mod hand;
 pub(crate) mod install;
 mod outbox;
 mod position;
+mod slice;
 mod snapshot;
 pub(crate) mod source;
 pub(crate) mod sql;
@@ -33,6 +34,7 @@ use position::{Position, Snapshot, TablePosition};
 use source::{Column, Described, Source};
 
 pub(crate) use install::CHANGES;
+pub(crate) use slice::Shelf;
 
 /// After how long the catalogue is looked at for tables and columns that came, went or changed, at the latest after so many
 /// looks for rows.
@@ -292,8 +294,9 @@ impl Reader {
             }
             behind.notes.extend(notes.iter().cloned());
             intake.behind(&endpoint, behind);
+            let due = slice::step(&self, &place.position.run, intake).await?;
             if !busy {
-                tokio::time::sleep(self.capture.every).await;
+                tokio::time::sleep(due.unwrap_or(self.capture.every).min(self.capture.every)).await;
             }
         }
     }

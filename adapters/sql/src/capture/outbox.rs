@@ -56,22 +56,32 @@ impl Outbox<'_> {
                 }
             };
             keys.push(hand::values(&row, &self.open.key_names()));
-            let named = self.id.as_ref().and_then(|id| row.field(id)).and_then(Value::to_plain_text);
-            let id = named.unwrap_or_else(|| hand::row_id(run, &self.open.name(), &document));
-            match self.body(&row) {
-                Ok(None) => changes.push(self.open.change_of(Op::Insert, id, row, None, document)),
-                Ok(Some(body)) => {
-                    let payload = String::from_utf8_lossy(&json::encode(&body)).into_owned();
-                    let change = self.open.change_of(Op::Insert, id, row, None, payload);
-                    // The columns beside the payload are still to be seen, as `meta.before` is for an update.
-                    changes.push(Change { before: Some(change.row), row: body, ..change });
+            match self.change(run, row, document) {
+                Ok(change) => changes.push(change),
+                Err((id, document, fault)) => {
+                    hand::bury(self.intake, &endpoint, &self.open.name(), id, &document, fault).await;
                 }
-                Err(fault) => hand::bury(self.intake, &endpoint, &self.open.name(), id, &document, fault).await,
             }
         }
         hand::over(self.intake, &endpoint, &changes).await?;
         self.take_off(&keys).await?;
         Ok(full)
+    }
+
+    /// The change that a row of an outbox is; with what it is where its payload is none.
+    pub(super) fn change(&self, run: &str, row: Value, document: String) -> Result<Change, (String, String, Fault)> {
+        let named = self.id.as_ref().and_then(|id| row.field(id)).and_then(Value::to_plain_text);
+        let id = named.unwrap_or_else(|| hand::row_id(run, &self.open.name(), &document));
+        match self.body(&row) {
+            Ok(None) => Ok(self.open.change_of(Op::Insert, id, row, None, document)),
+            Ok(Some(body)) => {
+                let payload = String::from_utf8_lossy(&json::encode(&body)).into_owned();
+                let change = self.open.change_of(Op::Insert, id, row, None, payload);
+                // The columns beside the payload are still to be seen, as `meta.before` is for an update.
+                Ok(Change { before: Some(change.row), row: body, ..change })
+            }
+            Err(fault) => Err((id, document, fault)),
+        }
     }
 
     /// The body in the payload's column.

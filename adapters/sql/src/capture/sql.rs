@@ -136,11 +136,51 @@ pub(crate) struct Page<'a> {
     pub(crate) limit: u32,
 }
 
+/// Bounds of a column: from a value on, up to another without it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Within<'a> {
+    pub(crate) column: &'a Column,
+    pub(crate) from: Option<&'a str>,
+    pub(crate) to: Option<&'a str>,
+}
+
+impl Within<'_> {
+    /// The terms of a condition, its values added to those that are bound already.
+    fn terms(&self, database: Database, values: &mut Vec<Value>) -> Vec<String> {
+        let name = quote(database, &self.column.name);
+        let bounds = [(">=", self.from), ("<", self.to)];
+        let bounded = bounds.into_iter().filter_map(|(sign, bound)| Some((sign, bound?)));
+        let mut terms: Vec<_> = bounded
+            .map(|(sign, bound)| {
+                values.push(bound_value(database, self.column, bound));
+                format!("{name} {sign} {}", parameter(database, &self.column.kind, values.len()))
+            })
+            .collect();
+        terms.push(format!("{name} IS NOT NULL"));
+        terms
+    }
+}
+
+/// A bound as it is compared. A column of SQLite may hold anything: what is a number is compared as one, but in a text's column.
+fn bound_value(database: Database, column: &Column, bound: &str) -> Value {
+    let kind = column.kind.to_ascii_lowercase();
+    let is_text = ["char", "clob", "text"].iter().any(|word| kind.contains(word));
+    match (database, bound.parse::<i64>()) {
+        (Database::Sqlite, Ok(number)) if !is_text => Value::from(number),
+        _ => Value::from(bound),
+    }
+}
+
 impl Page<'_> {
     /// The query: one JSON document a row, and a second text where `past` is asked.
     pub(crate) fn query(&self, database: Database) -> (String, Vec<Value>) {
+        self.query_within(database, None)
+    }
+
+    /// The same, between bounds.
+    pub(crate) fn query_within(&self, database: Database, within: Option<Within<'_>>) -> (String, Vec<Value>) {
         let mut values = Vec::new();
-        let mut terms = Vec::new();
+        let mut terms = within.map(|within| within.terms(database, &mut values)).unwrap_or_default();
         let name = |column: &Column| quote(database, &column.name);
         let bind = |column: &Column, value: &Value, values: &mut Vec<Value>| {
             values.push(value.clone());
@@ -209,6 +249,34 @@ impl Page<'_> {
 pub(crate) fn empty(database: Database, table: &Described, column: &Column) -> String {
     let (from, name) = (named(database, &table.table), quote(database, &column.name));
     format!("SELECT '1' FROM {from} WHERE {name} IS NULL LIMIT 1")
+}
+
+/// Counts the rows between bounds.
+pub(crate) fn count(database: Database, table: &Described, within: Within<'_>) -> (String, Vec<Value>) {
+    let mut values = Vec::new();
+    let filter = within.terms(database, &mut values).join(" AND ");
+    let count = if database == Database::Postgres { "count(*)::text" } else { "count(*)" };
+    (format!("SELECT {count} FROM {} WHERE {filter}", named(database, &table.table)), values)
+}
+
+/// The least and the largest value of a column, each as the texts that a bound is.
+pub(crate) fn span(database: Database, table: &Described, column: &Column) -> String {
+    let (from, name) = (named(database, &table.table), quote(database, &column.name));
+    match database {
+        Database::Postgres => format!("SELECT min({name})::text, max({name})::text FROM {from}"),
+        Database::MySql => format!("SELECT CAST(min({name}) AS CHAR), CAST(max({name}) AS CHAR) FROM {from}"),
+        Database::Sqlite => {
+            format!("SELECT min({name}), max({name}), typeof(min({name})) || typeof(max({name})) FROM {from}")
+        }
+    }
+}
+
+/// Whether a column's values sort as whole numbers, by its type alone; SQLite's types promise nothing.
+pub(crate) fn is_whole(database: Database, column: &Column) -> bool {
+    let kind = column.kind.to_ascii_lowercase();
+    let base = kind.split(['(', ' ']).next().unwrap_or_default();
+    database != Database::Sqlite
+        && matches!(base, "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "year")
 }
 
 /// The largest value of a column, as a JSON document with that one field.
