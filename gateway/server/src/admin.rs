@@ -1,7 +1,10 @@
-//! The admin listener: health and metrics for machines, the letters API for `gatehouse letters` and for other desks.
+//! The admin listener: health and metrics for machines, the API of `gatehouse letters` and `gatehouse backfill` and of other
+//! desks.
 //!
 //! It is its own listener, on loopback unless the site says otherwise. Health and metrics need no token; everything
 //! else does (`Authorization: Bearer …`), and is written into the audit.
+
+pub mod backfills;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -144,6 +147,7 @@ pub async fn serve(gateway: Arc<Gateway>, root: &Path, stop: CancellationToken) 
         .route("/api/v1/letters/{id}/discard", post(discard))
         .route("/api/v1/letters/{id}/body", put(edit))
         .route("/api/v1/audit", get(audit))
+        .merge(backfills::routes())
         .layer(axum::middleware::from_fn_with_state(desk.clone(), authorised));
     let app = Router::new()
         .route("/livez", get(async || "ok\n"))

@@ -72,7 +72,7 @@ pub(super) async fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
 
 /// The gateway that runs this site, or what it would need.
 async fn gateway(site: &gatehouse_core::site::Site, args: &SiteArgs) -> Finding {
-    match super::letters::get_text(&site.gateway, "/readyz").await {
+    match super::api::get_text(&site.gateway, "/readyz").await {
         Ok((200, _)) => finding("gateway", Ok(format!("runs and is ready; admin at {}", site.gateway.admin.listen))),
         Ok((_, text)) => {
             finding("gateway", Err((format!("runs, but is not ready: {}", text.trim()), "see its log".to_owned())))

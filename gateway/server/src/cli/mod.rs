@@ -3,6 +3,8 @@
 //! Exit codes: 0 all is well; 1 it did not work (a test failed, a system cannot be reached); 2 the site or the command
 //! line is wrong.
 
+mod api;
+mod backfill;
 mod capture;
 mod check;
 mod connect;
@@ -81,7 +83,19 @@ enum Command {
         #[command(flatten)]
         site: SiteArgs,
         #[command(flatten)]
-        desk: letters::DeskArgs,
+        desk: api::DeskArgs,
+    },
+    /// Read rows once more that a source still holds, for one route: in the running gateway, slice by slice.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Backfill {
+        #[command(subcommand)]
+        verb: Option<backfill::Verb>,
+        #[command(flatten)]
+        start: Option<backfill::StartArgs>,
+        #[command(flatten)]
+        site: SiteArgs,
+        #[command(flatten)]
+        desk: api::DeskArgs,
     },
     /// Write the first files of a system from what it says of itself.
     Connect {
@@ -147,6 +161,7 @@ pub fn run_line(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         Command::Schema { kind } => schema::run(kind.as_deref()),
         Command::Graph { format, site } => graph::run(format, &site),
         Command::Letters { verb, site, desk } => runtime.block_on(letters::run(verb, &site, &desk)),
+        Command::Backfill { verb, start, site, desk } => runtime.block_on(backfill::run(verb, start, &site, &desk)),
         Command::Connect { kind, site } => runtime.block_on(connect::run(kind, &site)),
         Command::Capture { verb, site } => runtime.block_on(capture::run(verb, &site)),
         Command::Wsdl { verb } => wsdl::run(verb),

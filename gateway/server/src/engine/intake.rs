@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gatehouse_bus::{Bus, Health, Parcel, PublishError, RequestError};
-use gatehouse_core::adapter::{Admission, Arrival, Behind, Cursor, Intake, Outcome, Receipt};
+use gatehouse_core::adapter::{Admission, Arrival, Backfill, Behind, Cursor, Intake, Outcome, Receipt};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::message::{Message, delivery_id};
@@ -17,11 +17,12 @@ use gatehouse_core::{Value, json};
 use gatehouse_store::Store;
 use tokio::sync::watch;
 
+use super::backfill::Backfills;
 use super::crash;
 use super::headers;
 use super::ledger::{Accepting, Claim, Ledger};
 use super::metrics::{Metrics, TargetMetrics};
-use super::pull;
+use super::pull::{self, Kept};
 use super::system::SystemRuntime;
 use super::trace::{Kind, Tracer};
 
@@ -42,7 +43,22 @@ pub struct Desk {
     told: Mutex<HashMap<String, Vec<String>>>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
+    backfills: Arc<Backfills>,
     endpoints: HashMap<String, Entrance>,
+}
+
+/// Where a row that is read once more goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    pub(super) route: String,
+    /// 0: targets that have taken it are left out; else its deliveries have ids of their own.
+    pub(super) generation: u32,
+}
+
+impl Once {
+    pub(super) fn new(route: &str, generation: u32) -> Self {
+        Self { route: route.to_owned(), generation }
+    }
 }
 
 /// One inbound endpoint and the routes that it feeds.
@@ -63,6 +79,7 @@ struct Lane {
 impl Desk {
     /// For a checked site.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "wiring: each is used once, here")]
     pub fn new(
         site: &Site,
         systems: &HashMap<String, Arc<SystemRuntime>>,
@@ -71,6 +88,7 @@ impl Desk {
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         tracer: Tracer,
+        backfills: Arc<Backfills>,
     ) -> Self {
         let mut endpoints = HashMap::new();
         for system in systems.values() {
@@ -91,7 +109,8 @@ impl Desk {
             }
         }
         let instance = site.gateway.name.as_str().into();
-        Self { health: bus.health(), bus, ledger, store, instance, told: Mutex::default(), metrics, tracer, endpoints }
+        let (health, told) = (bus.health(), Mutex::default());
+        Self { bus, health, ledger, store, instance, told, metrics, tracer, backfills, endpoints }
     }
 
     fn entrance(&self, endpoint: &str) -> Result<&Entrance, Fault> {
@@ -143,7 +162,7 @@ impl Desk {
         }
         let mut publishes = Vec::new();
         for (lane, plan) in &planned {
-            self.outgoing(entrance, lane, plan, id, arrival.traceparent.as_deref(), &mut publishes);
+            self.outgoing(entrance, lane, plan, id, arrival.traceparent.as_deref(), 0, &mut publishes);
         }
         let outcome = if publishes.is_empty() { Outcome::Dropped } else { Outcome::Accepted };
         self.publish(publishes).await?;
@@ -154,7 +173,65 @@ impl Desk {
         Ok(receipt(outcome, None))
     }
 
+    /// Takes an arrival of an operator's own for one route, once more.
+    ///
+    /// # Errors
+    /// As [`Intake::accept`].
+    pub(super) async fn accept_once(
+        &self,
+        admission: Admission,
+        arrival: Arrival,
+        once: &Once,
+    ) -> Result<Receipt, Fault> {
+        let entrance = self.entrance(&admission.endpoint)?;
+        let id = arrival.id.clone().unwrap_or_default();
+        let outcome = self.take_once(entrance, &arrival, check_id(&id)?, once).await;
+        let word = outcome.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "backfilled");
+        self.metrics.received(&admission.endpoint, word);
+        outcome.map(|outcome| Receipt { message_id: id.clone(), outcome, reply: None }).map_err(|fault| fault.about(id))
+    }
+
+    async fn take_once(&self, entrance: &Entrance, arrival: &Arrival, id: &str, once: &Once) -> Result<Outcome, Fault> {
+        let lane = entrance.routes.iter().find(|lane| lane.route.name == once.route);
+        let lane = lane.ok_or_else(|| Fault::new(Code::NotFound, format!("there is no route `{}`", once.route)))?;
+        let mut plan = lane.route.plan(&arrival.body, &arrival.meta)?;
+        if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
+            return Err(Fault::new(Code::Unrouted, format!("no target of route `{}` wants this message", once.route)));
+        }
+        let is_wanted = !plan.targets.is_empty();
+        if once.generation == 0 {
+            let mut left = Vec::with_capacity(plan.targets.len());
+            for target in plan.targets {
+                let delivery = delivery_id(id, &entrance.name, &once.route, &target.name, 0);
+                let done = self.ledger.is_done(&delivery).await;
+                if !done.map_err(|error| unavailable("the store cannot be read now").private(error.to_string()))? {
+                    left.push(target);
+                }
+            }
+            plan.targets = left;
+        }
+        if is_wanted && plan.targets.is_empty() {
+            return Ok(Outcome::Repeated);
+        }
+        let mut publishes = Vec::new();
+        self.outgoing(entrance, lane, &plan, id, None, once.generation, &mut publishes);
+        let outcome = if publishes.is_empty() { Outcome::Dropped } else { Outcome::Accepted };
+        self.publish(publishes).await?;
+        Ok(outcome)
+    }
+
+    /// As [`Intake::keep`], for one route once more.
+    pub(super) async fn keep_once(&self, endpoint: &str, arrival: Arrival, once: &Once) -> Result<Kept, Fault> {
+        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival, Some(once)).await
+    }
+
+    /// As [`Intake::bury`], for one route.
+    pub(super) async fn bury_once(&self, endpoint: &str, arrival: &Arrival, fault: &Fault, once: &Once) {
+        pull::bury(self.store.as_ref(), &self.instance, endpoint, arrival, fault, Some(once)).await;
+    }
+
     /// The parcels that a planned message becomes.
+    #[expect(clippy::too_many_arguments, reason = "one message, told once")]
     fn outgoing<'a>(
         &self,
         entrance: &Entrance,
@@ -162,12 +239,13 @@ impl Desk {
         plan: &Planned,
         id: &str,
         traceparent: Option<&str>,
+        generation: u32,
         publishes: &mut Vec<(String, Parcel, Option<&'a TargetMetrics>)>,
     ) {
         let body: Bytes = json::encode(&plan.body).into();
         let message = message(entrance, lane, plan, id, traceparent);
         let parcel = |target: &str| {
-            let delivery = delivery_id(id, &entrance.name, &lane.route.name, target, 0);
+            let delivery = delivery_id(id, &entrance.name, &lane.route.name, target, generation);
             headers::parcel(&message, body.clone(), &lane.route.name, target, &delivery)
         };
         if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Dead {
@@ -307,7 +385,7 @@ impl Intake for Desk {
     }
 
     async fn keep(&self, endpoint: &str, arrival: Arrival) -> Result<(), Fault> {
-        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival).await
+        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival, None).await.map(|_| ())
     }
 
     async fn cursor(&self, endpoint: &str) -> Result<Box<dyn Cursor>, Fault> {
@@ -315,7 +393,11 @@ impl Intake for Desk {
     }
 
     async fn bury(&self, endpoint: &str, arrival: Arrival, fault: Fault) {
-        pull::bury(self.store.as_ref(), &self.instance, endpoint, &arrival, &fault).await;
+        pull::bury(self.store.as_ref(), &self.instance, endpoint, &arrival, &fault, None).await;
+    }
+
+    fn backfill(&self, endpoint: &str) -> Option<Arc<dyn Backfill>> {
+        self.backfills.of(endpoint).map(|job| job as Arc<dyn Backfill>)
     }
 
     fn behind(&self, endpoint: &str, behind: Behind) {

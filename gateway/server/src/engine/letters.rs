@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gatehouse_bus::{Bus, Parcel};
-use gatehouse_core::adapter::Intake;
 use gatehouse_core::fault::{Code, Fault, Violation};
 use gatehouse_core::json;
 use gatehouse_core::limits::BodyLimits;
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crash;
 use super::headers;
+use super::intake::Desk;
 use super::pull;
 
 /// Unsettled dead parcels.
@@ -82,7 +82,7 @@ pub struct Letters {
     /// Queue by route and target.
     queues: HashMap<(String, String), String>,
     types: HashMap<String, Arc<Type>>,
-    intake: OnceLock<Arc<dyn Intake>>,
+    desk: OnceLock<Arc<Desk>>,
 }
 
 /// What became of one letter in a replay.
@@ -108,12 +108,12 @@ impl Letters {
         };
         let queues = site.routes.iter().filter(|route| !route.request).flat_map(of).collect();
         let types = site.types.iter().map(|(name, kind)| (name.clone(), kind.clone())).collect();
-        Self { bus, store, queues, types, intake: OnceLock::new() }
+        Self { bus, store, queues, types, desk: OnceLock::new() }
     }
 
     /// Where letters of arrivals that never became a message go when they are replayed. Said once, at start.
-    pub fn sends_in_through(&self, intake: Arc<dyn Intake>) {
-        let _ = self.intake.set(intake);
+    pub fn sends_in_through(&self, desk: Arc<Desk>) {
+        let _ = self.desk.set(desk);
     }
 
     /// The store that holds them.
@@ -171,8 +171,8 @@ impl Letters {
 
     async fn publish(&self, letter: Letter) -> Result<(), String> {
         let summary = &letter.summary;
-        if let (Some(meta), Some(intake)) = (letter.headers.get(pull::META), self.intake.get()) {
-            return pull::again(intake.as_ref(), &letter, meta).await;
+        if let (Some(meta), Some(desk)) = (letter.headers.get(pull::META), self.desk.get()) {
+            return pull::again(desk, &letter, meta).await;
         }
         let (Some(route), Some(target)) = (&summary.route, &summary.target) else {
             return Err("it never got as far as a target: mend the cause and let its source send it again".to_owned());
@@ -224,7 +224,7 @@ impl Letters {
 #[must_use]
 pub fn fault(error: StoreError) -> Fault {
     match error {
-        StoreError::Missing(_) => Fault::new(Code::NotFound, error.to_string()),
+        StoreError::Missing(_) | StoreError::MissingBackfill(_) => Fault::new(Code::NotFound, error.to_string()),
         StoreError::Conflict(_) => Fault::new(Code::Conflict, error.to_string()),
         StoreError::Unavailable(_) | StoreError::Damaged(_) => Fault::new(Code::Unavailable, error.to_string()),
     }

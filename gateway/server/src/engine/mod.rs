@@ -3,9 +3,11 @@
 //! [`Gateway::start`] wires a checked site in flow order: store, bus, systems, workers, letters, intake, inbound halves.
 //! It holds no state of its own: what must survive is on the bus or in the store.
 
+pub mod backfill;
 pub mod circuit;
 mod courier;
 mod crash;
+pub mod cut;
 pub mod delivery;
 pub mod headers;
 pub mod intake;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::site::ProcessSecrets;
+use backfill::Backfills;
 use delivery::Carrier;
 use intake::Desk;
 use ledger::Ledger;
@@ -60,6 +63,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Its dead letters.
     pub letters: Arc<Letters>,
+    /// What is read once more.
+    pub backfills: Arc<Backfills>,
     /// Its systems.
     pub systems: HashMap<String, Arc<SystemRuntime>>,
     /// Where systems call in.
@@ -133,7 +138,9 @@ impl Gateway {
         };
         background.spawn(consuming);
         let letters = Arc::new(Letters::new(&site, bus.clone(), store.clone()));
-        let desk: Arc<dyn Intake> = Arc::new(Desk::new(
+        let backfills = Backfills::new(site.clone(), systems.clone(), bus.clone(), store.clone(), secrets.clone());
+        let backfills = Arc::new(backfills);
+        let desk = Arc::new(Desk::new(
             &site,
             &systems,
             bus.clone(),
@@ -141,8 +148,12 @@ impl Gateway {
             store.clone(),
             metrics.clone(),
             tracer.clone(),
+            backfills.clone(),
         ));
         letters.sends_in_through(desk.clone());
+        backfills.goes_in_through(&desk);
+        background.spawn(backfill::watch(backfills.clone(), stop.clone()));
+        let desk: Arc<dyn Intake> = desk;
         let sends =
             |system: &Arc<SystemRuntime>| system.system.endpoints().iter().any(|e| e.direction == Direction::Inbound);
         // A sender that comes while the inbound halves take their places is asked to come again, not sent away.
@@ -173,6 +184,7 @@ impl Gateway {
             site,
             metrics,
             letters,
+            backfills,
             systems,
             address,
             door,

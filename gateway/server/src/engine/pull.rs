@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gatehouse_core::adapter::{Arrival, Cursor, Intake};
+use gatehouse_core::adapter::{Arrival, Cursor, Intake, Outcome};
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::message::delivery_id;
 use gatehouse_core::{Value, json};
@@ -15,10 +15,14 @@ use gatehouse_store::{Attempt, Held, Letter, NewLetter, Store, StoreError};
 use tokio::task::JoinHandle;
 
 use super::delivery::BUS_LIMITS;
+use super::intake::{Desk, Once};
 use super::{crash, letters};
 
 /// Header of a letter: it is an arrival, and these are the words beside its body (`meta`), as JSON.
 pub(super) const META: &str = "gatehouse-meta";
+
+/// Header of a letter of a backfilled row: it goes to its route alone, and this is the generation of its deliveries.
+const ONCE: &str = "gatehouse-once";
 
 /// How long a gateway that died keeps others from reading its sources.
 const LEASE: Duration = Duration::from_secs(15);
@@ -26,32 +30,48 @@ const LEASE: Duration = Duration::from_secs(15);
 /// The first and the longest wait before an arrival is tried again.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Hands an arrival to the intake until it is durably somewhere.
+/// What became of an arrival that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It went in.
+    Taken(Outcome),
+    /// It is a dead letter.
+    Buried,
+}
+
+/// Hands an arrival to the desk until it is durably somewhere: to every route of its endpoint, or to one once more.
 pub(super) async fn keep(
-    intake: &dyn Intake,
+    desk: &Desk,
     store: &dyn Store,
     instance: &str,
     endpoint: &str,
     arrival: Arrival,
-) -> Result<(), Fault> {
+    once: Option<&Once>,
+) -> Result<Kept, Fault> {
     crash::point("k13");
     let mut wait = WAITS.0;
     loop {
-        let outcome = match intake.admit(endpoint) {
+        let outcome = match desk.admit(endpoint) {
             Ok(admission) if arrival.original.len() > admission.limits.body => Err(Fault::new(
                 Code::TooLarge,
                 format!("it has {} bytes; `limits.body` allows {}", arrival.original.len(), admission.limits.body),
             )),
-            Ok(admission) => intake.accept(admission, arrival.clone()).await.map(|_| ()),
+            Ok(admission) => match once {
+                None => desk.accept(admission, arrival.clone()).await,
+                Some(once) => desk.accept_once(admission, arrival.clone(), once).await,
+            },
             Err(fault) if fault.code == Code::NotFound => return Err(fault),
             Err(fault) => Err(fault),
         };
         crash::point("k14");
-        let Err(fault) = outcome else { return Ok(()) };
+        let fault = match outcome {
+            Ok(receipt) => return Ok(Kept::Taken(receipt.outcome)),
+            Err(fault) => fault,
+        };
         let pause = match fault.verdict {
             Verdict::Reject | Verdict::Hold => {
-                bury(store, instance, endpoint, &arrival, &fault).await;
-                return Ok(());
+                bury(store, instance, endpoint, &arrival, &fault, once).await;
+                return Ok(Kept::Buried);
             }
             Verdict::RetryAfter(pause) => pause,
             Verdict::Retry => wait,
@@ -62,9 +82,16 @@ pub(super) async fn keep(
 }
 
 /// Makes a dead letter of an arrival; tries until the store has it.
-pub(super) async fn bury(store: &dyn Store, instance: &str, endpoint: &str, arrival: &Arrival, fault: &Fault) {
+pub(super) async fn bury(
+    store: &dyn Store,
+    instance: &str,
+    endpoint: &str,
+    arrival: &Arrival,
+    fault: &Fault,
+    once: Option<&Once>,
+) {
     let mut wait = WAITS.0;
-    while let Err(error) = store.put_letter(letter(arrival, endpoint, instance, fault)).await {
+    while let Err(error) = store.put_letter(letter(arrival, endpoint, instance, fault, once)).await {
         tracing::error!(endpoint, %error, "a dead letter could not be stored; its source waits");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(WAITS.1);
@@ -72,17 +99,20 @@ pub(super) async fn bury(store: &dyn Store, instance: &str, endpoint: &str, arri
 }
 
 /// The letter of an arrival that no route takes.
-fn letter(arrival: &Arrival, endpoint: &str, instance: &str, fault: &Fault) -> NewLetter {
+fn letter(arrival: &Arrival, endpoint: &str, instance: &str, fault: &Fault, once: Option<&Once>) -> NewLetter {
     let id = arrival.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let mut text = fault.public.clone();
     for violation in fault.violations.iter().take(5) {
         text.push_str(&format!("; {}: {}", violation.pointer, violation.message));
     }
     let meta = String::from_utf8_lossy(&json::encode(&arrival.meta)).into_owned();
+    let mut headers = BTreeMap::from([(META.to_owned(), meta)]);
+    headers.extend(once.map(|once| (ONCE.to_owned(), once.generation.to_string())));
+    let route = once.map_or("", |once| &once.route);
     NewLetter {
-        delivery_id: delivery_id(&id, endpoint, "", "", 0),
+        delivery_id: delivery_id(&id, endpoint, route, "", once.map_or(0, |once| once.generation)),
         message_id: id,
-        route: None,
+        route: once.map(|once| once.route.clone()),
         target: None,
         source: endpoint.to_owned(),
         kind: None,
@@ -98,14 +128,14 @@ fn letter(arrival: &Arrival, endpoint: &str, instance: &str, fault: &Fault) -> N
             sent: Some(Exchange::excerpt(&arrival.original)),
             answered: None,
         }],
-        headers: BTreeMap::from([(META.to_owned(), meta)]),
+        headers,
         body: json::encode(&arrival.body).into(),
         content_type: "application/json".to_owned(),
     }
 }
 
 /// Sends the arrival of a letter in once more, with the id that it had.
-pub(super) async fn again(intake: &dyn Intake, letter: &Letter, meta: &str) -> Result<(), String> {
+pub(super) async fn again(desk: &Desk, letter: &Letter, meta: &str) -> Result<(), String> {
     let body = json::decode(&letter.body, &BUS_LIMITS).map_err(|error| error.to_string())?;
     let meta = json::decode(meta.as_bytes(), &BUS_LIMITS).map_err(|error| error.to_string())?;
     let arrival = Arrival {
@@ -118,8 +148,13 @@ pub(super) async fn again(intake: &dyn Intake, letter: &Letter, meta: &str) -> R
         content_type: "application/json".into(),
     };
     let endpoint = &letter.summary.source;
-    let admission = intake.admit(endpoint).map_err(|fault| fault.public)?;
-    match intake.accept(admission, arrival).await {
+    let admission = desk.admit(endpoint).map_err(|fault| fault.public)?;
+    let generation = letter.headers.get(ONCE).and_then(|number| number.parse().ok());
+    let outcome = match (generation, &letter.summary.route) {
+        (Some(generation), Some(route)) => desk.accept_once(admission, arrival, &Once::new(route, generation)).await,
+        _ => desk.accept(admission, arrival).await,
+    };
+    match outcome {
         Ok(_) => Ok(()),
         Err(fault) => {
             let first = fault.violations.first();
