@@ -9,6 +9,8 @@ use gatehouse_store::State;
 
 use crate::harness::{GATEWAY, PATIENCE, Peer, Place, until};
 
+#[path = "capture/backfill.rs"]
+mod backfill;
 #[path = "capture/database.rs"]
 mod database;
 #[path = "capture/ways.rs"]
@@ -18,6 +20,10 @@ mod workload;
 #[path = "capture/writes.rs"]
 mod writes;
 
+use backfill::{
+    a_backfill_goes_on_after_kills_and_beside_changes, a_backfill_is_held_let_go_and_ended,
+    one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route, what_cannot_be_read_once_more_is_told,
+};
 use database::Database;
 
 /// Each check on all three.
@@ -56,6 +62,11 @@ on_all!(
     a_changed_order_has_its_new_lines_and_no_others,
     triggers_follow_a_random_workload,
     a_watermark_follows_a_random_workload,
+    rows_are_read_once_more_for_one_route,
+    a_backfill_is_held_let_go_and_ended,
+    a_backfill_goes_on_after_kills_and_beside_changes,
+    one_gateway_of_two_reads_it,
+    what_cannot_be_read_once_more_is_told,
 );
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {

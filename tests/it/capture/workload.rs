@@ -75,6 +75,7 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
     let deaths = Arc::new(AtomicUsize::new(0));
     let keeper = tokio::spawn(keep_alive(
         place.root().to_owned(),
+        &POINTS,
         faults.clone(),
         stop.clone(),
         deaths.clone(),
@@ -135,7 +136,7 @@ fn now(database: &Database) -> &'static str {
 }
 
 /// What a target holds that applies each message once.
-fn rebuild(peer: &Peer, deletes: bool) -> BTreeMap<String, String> {
+pub(super) fn rebuild(peer: &Peer, deletes: bool) -> BTreeMap<String, String> {
     let mut known = std::collections::HashSet::new();
     let mut rows = BTreeMap::new();
     for got in peer.took() {
@@ -198,8 +199,9 @@ async fn write(mut session: Session, kind: &'static str, writer: u64, steps: u64
 }
 
 /// Starts the gateway whenever it is dead, and kills it while faults are on.
-async fn keep_alive(
+pub(super) async fn keep_alive(
     root: std::path::PathBuf,
+    points: &'static [&'static str],
     faults: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     deaths: Arc<AtomicUsize>,
@@ -209,7 +211,7 @@ async fn keep_alive(
     while !stop.load(Ordering::SeqCst) {
         let mut command = crate::chaos::gateway(&root);
         if faults.load(Ordering::SeqCst) && round % 2 == 0 {
-            command.env("FAILPOINTS", POINTS[round / 2 % POINTS.len()]);
+            command.env("FAILPOINTS", points[round / 2 % points.len()]);
         }
         round += 1;
         let mut child = command.spawn().expect("starts");
