@@ -6,7 +6,7 @@
 //! needs, it is handed.
 //!
 //! The rooms, in the order in which a message meets them: [`charset`], [`json`] and [`xml`] decode bytes to a [`Value`];
-//! [`nested`] opens documents in strings; [`mapping`] shapes it, with [`expr`] for conditions; [`schema`] judges it; [`message`] carries it; [`adapter`] is
+//! [`nested`] opens documents in strings; [`mapping`] shapes it, with [`expr`] for conditions; [`schema`] judges it; [`merge`] makes one of what several sources say; [`message`] carries it; [`adapter`] is
 //! the contract of those who bring it in and take it out; [`fault`] is how anything of this goes wrong. [`site`] is the
 //! folder of files that says all that, and [`diagnostics`] how its mistakes are told.
 
@@ -24,6 +24,7 @@ pub mod json;
 pub mod limits;
 mod map;
 pub mod mapping;
+pub mod merge;
 pub mod message;
 pub mod nested;
 pub mod number;

@@ -5,8 +5,10 @@
 
 mod files;
 mod gateway;
+mod merge;
 mod plan;
 mod prefixes;
+mod retry;
 mod routes;
 mod suite;
 mod system;
@@ -17,7 +19,8 @@ use std::sync::Arc;
 pub use files::Files;
 pub use gateway::{Address, AdminConfig, BusConfig, Gateway, GatewayFile, StoreConfig, Telemetry, TlsConfig};
 pub use plan::{Planned, outbound_body};
-pub use routes::{RetryPolicy, Route, RoutesFile, Target, Unrouted};
+pub use retry::RetryPolicy;
+pub use routes::{Route, RoutesFile, Target, Unrouted};
 pub use suite::{RouteTest, Sample, TestOutcome, TestsFile, decode_sample, preview};
 
 use crate::adapter::{Adapter, System};
@@ -53,9 +56,9 @@ impl std::fmt::Debug for Site {
 }
 
 impl Site {
-    /// The routes that an endpoint (`shop/orders`) feeds.
+    /// The routes that an endpoint (`shop/orders`) feeds, each as its messages go through it.
     pub fn routes_from<'a>(&'a self, endpoint: &'a str) -> impl Iterator<Item = &'a Arc<Route>> {
-        self.routes.iter().filter(move |route| route.from == endpoint)
+        self.routes.iter().filter_map(move |route| route.of(endpoint))
     }
 
     /// Checks all files. The site comes back only if nothing stops it; warnings may come beside it.

@@ -21,21 +21,41 @@ pub struct Planned {
 }
 
 impl Route {
-    /// Maps, judges and routes one arrival; `document` is the XML that its body was read from, if it was XML.
+    /// This route as messages of an endpoint go through it; `None` where none come from there.
+    #[must_use]
+    pub fn of<'a>(self: &'a Arc<Self>, endpoint: &str) -> Option<&'a Arc<Self>> {
+        std::iter::once(self).chain(&self.others).find(|route| route.from == endpoint)
+    }
+
+    /// Maps, judges and routes one arrival; `document` is the XML that its body was read from, if it was XML. With
+    /// `merge` this is what its source alone says.
     ///
     /// # Errors
-    /// `Invalid` with violations where a row or the type refuses it, or a condition cannot be judged.
+    /// `Invalid` with violations where a row or the type refuses it, it has no key to be merged by, or a condition cannot
+    /// be judged.
     pub fn plan(&self, source: &Value, document: Option<&Element>, meta: &Value) -> Result<Planned, Fault> {
-        let body = match &self.map {
+        let mut body = match &self.map {
             Some(map) => map.apply_to(source, document, &Scope::new().with("meta", meta)).map_err(|violations| {
                 Fault::new(Code::Invalid, format!("mapping `{}` refuses it", map.name())).violations(violations)
             })?,
             None => source.clone(),
         };
-        self.kind.validate(&body).map_err(|violations| {
-            Fault::new(Code::Invalid, format!("it is no `{}`", self.kind.name())).violations(violations)
-        })?;
-        let key = self.key.as_ref().and_then(|path| path.find(&body)).and_then(Value::to_plain_text);
+        let Some(merge) = &self.merge else { return self.judge(body) };
+        merge.name(&self.from, &mut body);
+        self.sound(&body)?;
+        let key = self.business_key(&body);
+        merge.key(&body)?;
+        // Who wants it is asked of the merged record.
+        Ok(Planned { body, key, targets: Vec::new() })
+    }
+
+    /// Judges and routes a canonical body.
+    ///
+    /// # Errors
+    /// As [`Route::plan`].
+    pub fn judge(&self, body: Value) -> Result<Planned, Fault> {
+        self.sound(&body)?;
+        let key = self.business_key(&body);
         let mut targets = Vec::with_capacity(self.targets.len());
         for target in &self.targets {
             if target.wants(&body)? {
@@ -43,6 +63,16 @@ impl Route {
             }
         }
         Ok(Planned { body, key, targets })
+    }
+
+    fn business_key(&self, body: &Value) -> Option<String> {
+        self.key.as_ref().and_then(|path| path.find(body)).and_then(Value::to_plain_text)
+    }
+
+    fn sound(&self, body: &Value) -> Result<(), Fault> {
+        self.kind.validate(body).map_err(|violations| {
+            Fault::new(Code::Invalid, format!("it is no `{}`", self.kind.name())).violations(violations)
+        })
     }
 }
 

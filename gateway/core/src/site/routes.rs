@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Files;
 use super::prefixes::{self, Step};
+use super::retry::{RetryFile, RetryPolicy};
+use super::{Files, merge, retry};
 use crate::adapter::{Direction, Endpoint, System};
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::expr::{Expression, Names};
-use crate::limits::parse_duration;
 use crate::mapping::Mapping;
+use crate::merge::Merge;
 use crate::outcome::expression_problem;
 use crate::path::Path;
 use crate::schema::Type;
@@ -35,8 +35,12 @@ pub struct RoutesFile {
 pub struct RouteFile {
     /// Its name: small letters, digits and hyphens, at most 60; unique in the site. Queues are named after it.
     pub route: Located<String>,
-    /// The endpoint that messages come from: `shop/orders`.
-    pub from: Located<String>,
+    /// The endpoint that messages come from: `shop/orders`. A route with `merge` names its sources there.
+    #[serde(default)]
+    pub from: Option<Located<String>>,
+    /// Several sources into one type: which records are of one thing, and which source's value survives.
+    #[serde(default)]
+    pub merge: Option<merge::MergeFile>,
     /// `event` (default): accepted once the bus holds it. `request`: the caller waits for the one target's answer.
     #[serde(default)]
     pub exchange: Option<Located<String>>,
@@ -49,7 +53,7 @@ pub struct RouteFile {
     /// Path in the canonical body to the business key that support staff search for.
     #[serde(default)]
     pub key: Option<Located<String>>,
-    /// What happens when no target's condition holds: `reject` (default), `dead` or `drop`.
+    /// What happens when no target's condition holds: `reject` (default), `dead` or `drop` (default with `merge`).
     #[serde(default)]
     pub unrouted: Option<Located<String>>,
     /// On `exchange: request`: the mapping from the target's answer to what the caller gets. Default: as it is.
@@ -79,47 +83,6 @@ pub struct TargetFile {
     pub order_by: Option<Located<String>>,
 }
 
-/// `retry:` of a target.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RetryFile {
-    /// Attempts in all, the first included. Default 8, at most 100.
-    pub attempts: Option<Located<u32>>,
-    /// The wait before the second attempt; it doubles each time. Default `5s`.
-    pub first: Option<Located<String>>,
-    /// The longest wait. Default `1h`, which is the most.
-    pub max: Option<Located<String>>,
-}
-
-/// How often and how long a delivery is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Attempts in all.
-    pub attempts: u32,
-    /// The wait before the second.
-    pub first: Duration,
-    /// The longest wait.
-    pub max: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self { attempts: 8, first: Duration::from_secs(5), max: Duration::from_secs(3600) }
-    }
-}
-
-impl RetryPolicy {
-    /// The wait after attempt `attempt` (from 1) has failed; `None` when it was the last. Doubles from `first`, capped.
-    #[must_use]
-    pub fn wait_after(&self, attempt: u32) -> Option<Duration> {
-        if attempt >= self.attempts {
-            return None;
-        }
-        let factor = 1_u32.checked_shl(attempt.saturating_sub(1).min(31)).unwrap_or(u32::MAX);
-        Some(self.first.saturating_mul(factor).min(self.max))
-    }
-}
-
 /// What becomes of a message that no target wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unrouted {
@@ -139,6 +102,10 @@ pub struct Route {
     pub name: String,
     /// Where messages come from.
     pub from: String,
+    /// How records of several sources become one.
+    pub merge: Option<Arc<Merge>>,
+    /// This route as messages of its other sources go through it.
+    pub others: Vec<Arc<Route>>,
     /// Whether a caller waits for the answer.
     pub request: bool,
     /// Source shape to canonical.
@@ -228,7 +195,7 @@ pub(super) fn check(files: &Files, known: &Known<'_>, problems: &mut Problems) -
 /// An endpoint whose caller waits can feed one route only.
 fn one_answer_per_request(routes: &[Arc<Route>], files: &Files, problems: &mut Problems) {
     for route in routes.iter().filter(|route| route.request) {
-        if let Some(other) = routes.iter().find(|other| other.from == route.from && other.name != route.name)
+        if let Some(other) = routes.iter().find(|other| other.of(&route.from).is_some() && other.name != route.name)
             && let Some(file) =
                 files.under("", ".yaml").find(|file| file.text().contains(&format!("route: {}", route.name)))
         {
@@ -267,19 +234,8 @@ impl Checker<'_> {
                 "a route's name is 1 to 60 small letters, digits and hyphens".to_owned(),
             );
         }
-        self.endpoint(&row.from, Direction::Inbound);
-        let map = self.mapping(row.map.as_ref(), Step::In);
         let kind = self.kind(&row.kind);
-        if let (Some(Some(map)), Some(at)) = (&map, &row.map)
-            && let Some(to) = map.to()
-            && to != row.kind.value
-        {
-            self.error(
-                "type-mismatch",
-                at,
-                format!("mapping `{}` makes `{to}`, but the route says `type: {}`", map.name(), row.kind.value),
-            );
-        }
+        let sources = self.sources(row);
         let key = row.key.as_ref().map(|path| self.path(path));
         let request = match row.exchange.as_ref().map(|word| word.as_str()) {
             None | Some("event") => false,
@@ -291,6 +247,13 @@ impl Checker<'_> {
             }
         };
         let unrouted = match row.unrouted.as_ref().map(|word| word.as_str()) {
+            None if row.merge.is_some() => Unrouted::Drop,
+            Some("reject") if row.merge.is_some() => {
+                let at = row.unrouted.clone()?;
+                let text = "with `merge` a record that no target wants yet is kept: say `drop` or `dead`";
+                self.error("bad-value", &at, text.to_owned());
+                Unrouted::Drop
+            }
             None | Some("reject") => Unrouted::Reject,
             Some("dead") => Unrouted::Dead,
             Some("drop") => Unrouted::Drop,
@@ -307,6 +270,10 @@ impl Checker<'_> {
                 &row.route,
                 "a route with `exchange: request` has exactly one target: its answer goes to the caller".to_owned(),
             );
+        }
+        let merge = row.merge.as_ref().map(|read| merge::check(read, kind.as_deref(), self.file, self.problems));
+        if row.merge.is_some() {
+            self.merges(row, request);
         }
         if row.to.is_empty() {
             self.error("no-target", &row.route, "a route needs a target".to_owned());
@@ -325,17 +292,73 @@ impl Checker<'_> {
             }
             targets.push(Arc::new(checked));
         }
-        Some(Route {
+        let (mut sources, merge) = (sources?.into_iter(), merge.map(|merge| merge.map(Arc::new)));
+        let (from, map) = sources.next()?;
+        let route = Route {
             name: row.route.value.clone(),
-            from: row.from.value.clone(),
+            from,
+            merge: match merge {
+                None => None,
+                Some(merge) => Some(merge?),
+            },
+            others: Vec::new(),
             request,
-            map: map?,
+            map,
             kind: kind?,
             key: key.transpose_path()?,
             unrouted,
             reply: reply?,
             targets,
-        })
+        };
+        let other = |(from, map)| Arc::new(Route { from, map, ..route.clone() });
+        let others = sources.map(other).collect();
+        Some(Route { others, ..route })
+    }
+
+    /// Where messages come from, each with its mapping; `None` where something of it is wrong.
+    fn sources(&mut self, row: &RouteFile) -> Option<Vec<(String, Option<Arc<Mapping>>)>> {
+        let named: Vec<_> = match (&row.from, &row.merge) {
+            (Some(from), None) => vec![(from, row.map.as_ref())],
+            (None, Some(merge)) => merge.sources.iter().map(|source| (&source.from, source.map.as_ref())).collect(),
+            (None, None) => {
+                self.error("no-source", &row.route, "a route needs `from`, or `merge` with its sources".to_owned());
+                return None;
+            }
+            (Some(from), Some(_)) => {
+                self.error("not-here", from, "a route with `merge` names its sources there, not in `from`".to_owned());
+                return None;
+            }
+        };
+        if let (Some(map), Some(_)) = (&row.map, &row.merge) {
+            self.error("not-here", map, "with `merge` each source has its own `map`".to_owned());
+        }
+        let mut sources = Vec::with_capacity(named.len());
+        for (from, at) in named.iter().copied() {
+            self.endpoint(from, Direction::Inbound);
+            let map = self.mapping(at, Step::In);
+            if let (Some(Some(map)), Some(at)) = (&map, at)
+                && let Some(to) = map.to()
+                && to != row.kind.value
+            {
+                let text =
+                    format!("mapping `{}` makes `{to}`, but the route says `type: {}`", map.name(), row.kind.value);
+                self.error("type-mismatch", at, text);
+            }
+            sources.extend(map.map(|map| (from.value.clone(), map)));
+        }
+        (sources.len() == named.len()).then_some(sources)
+    }
+
+    /// What does not go with `merge`.
+    fn merges(&mut self, row: &RouteFile, request: bool) {
+        if let (true, Some(at)) = (request, &row.exchange) {
+            self.error("bad-value", at, "a caller who waits for an answer cannot be one of several sources".to_owned());
+        }
+        for target in row.to.iter().filter(|target| target.order_by.is_none()) {
+            let text = "an older merged record may overtake a newer one on its way to this target";
+            let problem = Problem::warning("no-order", self.file, target.target.span.clone(), text);
+            self.problems.push(problem.help("give it `order_by` with a field of the key"));
+        }
     }
 
     fn target(&mut self, row: &TargetFile, route: &str, names: &Names, request: bool) -> Option<Target> {
@@ -360,7 +383,7 @@ impl Checker<'_> {
                 "a caller waits for this target's answer: `order_by` does not go with `exchange: request`".to_owned(),
             );
         }
-        let retry = self.retry(row.retry.as_ref());
+        let retry = retry::check(row.retry.as_ref(), self.file, self.problems);
         let kind = if request { "request" } else { "work" };
         Some(Target {
             name: row.target.value.clone(),
@@ -453,36 +476,6 @@ impl Checker<'_> {
                 None
             }
         }
-    }
-
-    fn retry(&mut self, row: Option<&RetryFile>) -> RetryPolicy {
-        let mut policy = RetryPolicy::default();
-        let Some(row) = row else { return policy };
-        if let Some(attempts) = &row.attempts {
-            if (1..=100).contains(&attempts.value) {
-                policy.attempts = attempts.value;
-            } else {
-                self.problems.push(Problem::error(
-                    "bad-value",
-                    self.file,
-                    attempts.span.clone(),
-                    "expected a number from 1 to 100",
-                ));
-            }
-        }
-        for (word, slot) in [(&row.first, &mut policy.first), (&row.max, &mut policy.max)] {
-            let Some(word) = word else { continue };
-            match parse_duration(word).filter(|wait| !wait.is_zero() && *wait <= Duration::from_secs(3600)) {
-                Some(wait) => *slot = wait,
-                None => self.problems.push(Problem::error(
-                    "bad-value",
-                    self.file,
-                    word.span.clone(),
-                    "expected a time up to `1h` such as `5s`",
-                )),
-            }
-        }
-        policy
     }
 }
 

@@ -33,6 +33,9 @@ pub struct TestFile {
     pub test: Located<String>,
     /// The route that it goes through.
     pub route: Located<String>,
+    /// Of a route with several sources (`merge`): which of them it comes from. Default: the first.
+    #[serde(default)]
+    pub from: Option<Located<String>>,
     /// The arrival's body: JSON text.
     #[serde(default)]
     pub body: Option<Located<String>>,
@@ -80,7 +83,7 @@ impl RouteTest {
     #[must_use]
     pub fn run(&self, systems: &BTreeMap<String, Arc<dyn System>>) -> TestOutcome {
         let mut failures = Vec::new();
-        match (self.route.plan(&self.sample.body, self.sample.document.as_ref(), &Value::map()), &self.refused) {
+        match (self.plan(), &self.refused) {
             (Err(fault), Some(reason)) => {
                 let said = explain(&fault);
                 if !said.contains(reason.as_str()) {
@@ -113,6 +116,17 @@ impl RouteTest {
             }
         }
         TestOutcome { name: self.name.clone(), place: self.place.clone(), failures }
+    }
+
+    /// What the route makes of it; with `merge`, where no other source has said anything.
+    fn plan(&self) -> Result<super::Planned, crate::Fault> {
+        let said = self.route.plan(&self.sample.body, self.sample.document.as_ref(), &Value::map())?;
+        let Some(merge) = &self.route.merge else { return Ok(said) };
+        let records = [(self.route.from.clone(), said.body)].into();
+        merge
+            .merged(&records)
+            .map_err(|conflicts| crate::merge::disagreement(&conflicts))
+            .and_then(|body| self.route.judge(body))
     }
 }
 
@@ -184,6 +198,19 @@ pub(super) fn check(files: &Files, routes: &[Arc<Route>], problems: &mut Problem
                     );
                 }
                 continue;
+            };
+            let route = match &row.from {
+                None => route,
+                Some(from) => {
+                    let Some(route) = route.of(from) else {
+                        let names = std::iter::once(route).chain(&route.others).map(|one| one.from.as_str());
+                        let text = format!("`{}` is no source of route `{}`", from.value, route.name);
+                        let problem = Problem::error("unknown-source", file, from.span.clone(), text);
+                        problems.push(problem.did_you_mean(from, names));
+                        continue;
+                    };
+                    route
+                }
             };
             let (line, column) = file.place(row.test.span.start);
             let Some(sample) = arrival(&row, files, file, problems) else { continue };

@@ -206,7 +206,6 @@ impl Carrier {
     /// Everything up to the target's answer. Counts for the circuit; settles nothing.
     async fn attempt(&self, parcel: &Parcel, redelivered: bool, number: u32) -> Attempted {
         let delivery_id = parcel.header(headers::DELIVERY).unwrap_or(&parcel.id);
-        let time = parcel.header(headers::TIME).unwrap_or_default();
         // What may have reached its target before is looked up before it is sent again: in memory always (a caller who
         // was told 503 sends the same id again, and both may be on the bus), in the store where it may have been
         // another process.
@@ -214,7 +213,7 @@ impl Carrier {
         let known = if self.route.request && !again {
             Ok(false) // who asks twice wants two answers
         } else {
-            self.ledger.is_done(delivery_id, time, again).await
+            self.ledger.is_done(delivery_id, again).await
         };
         match known {
             Ok(true) => {
@@ -255,7 +254,7 @@ impl Carrier {
             Ok(reply) => {
                 self.system.circuit.succeeded();
                 crash::point("k8");
-                self.ledger.record_done(delivery_id, time).await;
+                self.ledger.record_done(delivery_id).await;
                 crash::point("k9");
                 Attempted::Done(Some(reply))
             }

@@ -13,8 +13,6 @@ use gatehouse_store::{Attempt, NewLetter};
 pub const ROUTE: &str = "gatehouse-route";
 /// `system/endpoint` that should receive it.
 pub const TARGET: &str = "gatehouse-target";
-/// When the message came in (CloudEvents `time`); stable over every attempt and replay.
-pub const TIME: &str = "cloudEvents:time";
 /// Stable over every attempt and replay.
 pub const DELIVERY: &str = "gatehouse-delivery-id";
 /// The attempt that comes next, from 1.

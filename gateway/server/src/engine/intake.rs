@@ -194,7 +194,7 @@ impl Desk {
     async fn take_once(&self, entrance: &Entrance, arrival: &Arrival, id: &str, once: &Once) -> Result<Outcome, Fault> {
         let lane = entrance.routes.iter().find(|lane| lane.route.name == once.route);
         let lane = lane.ok_or_else(|| Fault::new(Code::NotFound, format!("there is no route `{}`", once.route)))?;
-        let mut plan = lane.route.plan(&arrival.body, &arrival.meta)?;
+        let mut plan = lane.route.plan(&arrival.body, arrival.document.as_ref(), &arrival.meta)?;
         if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
             return Err(Fault::new(Code::Unrouted, format!("no target of route `{}` wants this message", once.route)));
         }
@@ -203,7 +203,7 @@ impl Desk {
             let mut left = Vec::with_capacity(plan.targets.len());
             for target in plan.targets {
                 let delivery = delivery_id(id, &entrance.name, &once.route, &target.name, 0);
-                let done = self.ledger.is_done(&delivery).await;
+                let done = self.ledger.is_done(&delivery, true).await;
                 if !done.map_err(|error| unavailable("the store cannot be read now").private(error.to_string()))? {
                     left.push(target);
                 }
