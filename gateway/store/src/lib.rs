@@ -1,5 +1,5 @@
 //! What Gatehouse remembers: dead letters with every attempt, ids it has seen, deliveries that are done, places in sources,
-//! backfills, who did what.
+//! merged records, backfills, who did what.
 //!
 //! [`Store`] is the contract; SQLite (one gateway) and PostgreSQL (several) fulfil it, and both pass the one
 //! conformance suite in `tests/it/conformance`.
@@ -207,10 +207,10 @@ pub struct Seen {
     pub body_hash: [u8; 32],
 }
 
-/// A place in a source, as its one reader holds it.
+/// A place in a source, as its one reader holds it; or a merged record, as whoever changes it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Counts the readers: only the newest may save.
+    /// Counts those who held it: only the newest may save.
     pub epoch: i64,
     /// What was saved last; `None` at first.
     pub value: Option<String>,
@@ -306,6 +306,18 @@ pub trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Gives the place free; nothing where another has it.
     async fn free_cursor(&self, name: &str, epoch: i64) -> Result<(), StoreError>;
+
+    /// Takes the merged record of a route's key for `lease`, to change it; `None` while another gateway holds it. Within one
+    /// gateway its own tasks keep apart.
+    async fn take_merged(&self, route: &str, key: &str, lease: std::time::Duration)
+    -> Result<Option<Held>, StoreError>;
+    /// Saves it and gives it free.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where another has taken or changed it since.
+    async fn save_merged(&self, route: &str, key: &str, epoch: i64, value: &str) -> Result<(), StoreError>;
+    /// Gives it free as it was; nothing where another has it.
+    async fn free_merged(&self, route: &str, key: &str, epoch: i64) -> Result<(), StoreError>;
 
     /// Begins a backfill, with its audit entry.
     async fn put_backfill(&self, new: &NewBackfill) -> Result<i64, StoreError>;

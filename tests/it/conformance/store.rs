@@ -6,6 +6,8 @@
 
 #[path = "store/backfills.rs"]
 mod backfills;
+#[path = "store/merged.rs"]
+mod merged;
 #[path = "store/only.rs"]
 mod only;
 #[path = "store/place.rs"]
@@ -19,6 +21,7 @@ use std::time::Duration;
 use backfills::{a_backfill_goes_slice_by_slice, a_backfill_is_turned_by_its_rules};
 use bytes::Bytes;
 use gatehouse_store::{Attempt, Filter, NewLetter, Seen, State, Store, StoreError};
+use merged::one_changes_a_merged_record_at_a_time;
 use place::Place;
 use whole::{
     a_locked_store_is_unavailable_and_recovers, a_newer_store_is_left_alone, it_says_what_it_is,
@@ -75,6 +78,7 @@ cases![
     only_the_newest_reader_saves_its_place,
     a_backfill_goes_slice_by_slice,
     a_backfill_is_turned_by_its_rules,
+    one_changes_a_merged_record_at_a_time,
     the_ledger_forgets_what_is_old_only,
     the_audit_is_a_chain,
     a_locked_store_is_unavailable_and_recovers,

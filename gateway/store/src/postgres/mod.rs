@@ -9,6 +9,7 @@ mod connect;
 mod cursors;
 mod ledger;
 mod letters;
+mod merged;
 mod run;
 mod schema;
 
@@ -154,6 +155,21 @@ impl Store for PostgresStore {
 
     async fn free_cursor(&self, name: &str, epoch: i64) -> Result<(), StoreError> {
         perform(&self.ledger, &cursors::Free { name, epoch }).await
+    }
+
+    async fn take_merged(&self, route: &str, key: &str, lease: Duration) -> Result<Option<Held>, StoreError> {
+        perform(&self.letters, &merged::Take { route, key: &text::id(key), lease }).await
+    }
+
+    async fn save_merged(&self, route: &str, key: &str, epoch: i64, value: &str) -> Result<(), StoreError> {
+        perform(&self.letters, &merged::Save { route, key: &text::id(key), epoch, value: Some(value) }).await
+    }
+
+    async fn free_merged(&self, route: &str, key: &str, epoch: i64) -> Result<(), StoreError> {
+        match perform(&self.letters, &merged::Save { route, key: &text::id(key), epoch, value: None }).await {
+            Err(StoreError::Conflict(_)) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     async fn put_backfill(&self, new: &NewBackfill) -> Result<i64, StoreError> {

@@ -7,7 +7,12 @@ use super::run::{Step, Trouble, row};
 use crate::StoreError;
 
 /// Step `n` brings a schema from version `n` to `n + 1`. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema.1.sql"), include_str!("schema.2.sql"), include_str!("schema.3.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema.1.sql"),
+    include_str!("schema.2.sql"),
+    include_str!("schema.3.sql"),
+    include_str!("schema.4.sql"),
+];
 
 /// Makes the schema, or brings it to this version; all or nothing.
 pub(super) struct Bring<'a> {

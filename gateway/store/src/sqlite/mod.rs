@@ -1,4 +1,4 @@
-//! The store of one gateway: two SQLite files. Letters, backfills and audit in one, written to the disk before any `Ok`; the ledger
+//! The store of one gateway: two SQLite files. Letters, backfills, merged records and audit in one, written to the disk before any `Ok`; the ledger
 //! (ids seen, deliveries done, sources read) in the other, which may lose the last moment at a power cut.
 //!
 //! Each file has one thread that writes and one that reads, so that reads never wait for writes and nothing here blocks a
@@ -10,6 +10,7 @@ mod cursors;
 mod lane;
 mod ledger;
 mod letters;
+mod merged;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -182,6 +183,20 @@ impl Store for SqliteStore {
     }
 
     async fn free_cursor(&self, _name: &str, _epoch: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn take_merged(&self, route: &str, key: &str, _lease: Duration) -> Result<Option<Held>, StoreError> {
+        let (route, key) = (text::id(route), text::id(key));
+        self.read.run(move |db| merged::take(db, &route, &key).map(Some)).await
+    }
+
+    async fn save_merged(&self, route: &str, key: &str, epoch: i64, value: &str) -> Result<(), StoreError> {
+        let (route, key, value) = (text::id(route), text::id(key), value.to_owned());
+        self.write.run(move |db| merged::save(db, &route, &key, epoch, &value)).await
+    }
+
+    async fn free_merged(&self, _route: &str, _key: &str, _epoch: i64) -> Result<(), StoreError> {
         Ok(())
     }
 

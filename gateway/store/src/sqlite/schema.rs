@@ -14,8 +14,10 @@ pub(super) struct Schema {
 }
 
 /// `store.db`.
-pub(super) static LETTERS: Schema =
-    Schema { name: "store", steps: &[include_str!("letters.1.sql"), include_str!("letters.2.sql")] };
+pub(super) static LETTERS: Schema = Schema {
+    name: "store",
+    steps: &[include_str!("letters.1.sql"), include_str!("letters.2.sql"), include_str!("letters.3.sql")],
+};
 
 /// `store.ledger.db`.
 pub(super) static LEDGER: Schema =
