@@ -24,6 +24,9 @@ const MAX_SHOWN: usize = 40;
 pub(crate) struct StartArgs {
     /// The route that gets the rows.
     route: String,
+    /// Of a route with several sources (`merge`): which of them is read.
+    #[arg(long)]
+    source: Option<String>,
     /// From this value on: `2026-08-01`, `100000`. Default: from the first row.
     #[arg(long)]
     from: Option<String>,
@@ -116,6 +119,7 @@ pub(super) async fn run(
 async fn begin(api: &Api, start: StartArgs, args: &SiteArgs, desk: &DeskArgs) -> anyhow::Result<ExitCode> {
     let wish = Wish {
         route: start.route,
+        source: start.source,
         from: start.from,
         to: start.to,
         by: start.by,

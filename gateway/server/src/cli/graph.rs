@@ -37,20 +37,22 @@ fn draw(site: &Site, format: Format) -> String {
     for route in &site.routes {
         let kind = route.kind.name();
         let label = format!("{} : {kind}", route.name);
-        // Writing into a String cannot fail.
-        let _ = match format {
-            Format::Mermaid => write!(
-                text,
-                "\n  {0}([\"{1}\"]) --> route_{2}[\"{3}\"]",
-                node(&route.from),
-                quote(&route.from),
-                node(&route.name),
-                quote(&label)
-            ),
-            Format::Dot => {
-                write!(text, "\n  \"{0}\" [shape=oval];\n  \"{0}\" -> \"{1}\";", quote(&route.from), quote(&label))
-            }
-        };
+        for source in std::iter::once(route).chain(&route.others) {
+            // Writing into a String cannot fail.
+            let _ = match format {
+                Format::Mermaid => write!(
+                    text,
+                    "\n  {0}([\"{1}\"]) --> route_{2}[\"{3}\"]",
+                    node(&source.from),
+                    quote(&source.from),
+                    node(&route.name),
+                    quote(&label)
+                ),
+                Format::Dot => {
+                    write!(text, "\n  \"{0}\" [shape=oval];\n  \"{0}\" -> \"{1}\";", quote(&source.from), quote(&label))
+                }
+            };
+        }
         for target in &route.targets {
             let when = target.when.as_ref().map(|when| quote(when.text()));
             let _ = match (format, when) {

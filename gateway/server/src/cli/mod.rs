@@ -58,6 +58,12 @@ enum Command {
         route: String,
         /// The file that would arrive: JSON or XML.
         file: PathBuf,
+        /// Of a route with several sources (`merge`): which of them sends it. Default: the first.
+        #[arg(long)]
+        from: Option<String>,
+        /// Of such a route: what another source has said before, `ENDPOINT=FILE`.
+        #[arg(long, value_name = "ENDPOINT=FILE")]
+        before: Vec<String>,
         #[command(flatten)]
         site: SiteArgs,
     },
@@ -156,7 +162,9 @@ pub fn run_line(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         Command::Run(site) => runtime.block_on(run::run(&site)),
         Command::Check(site) => check::run(&site),
         Command::Test(site) => test::run(&site),
-        Command::Try { route, file, site } => trial::run(&route, &file, &site),
+        Command::Try { route, file, from, before, site } => {
+            trial::run(&route, &file, &trial::Sources { from, before }, &site)
+        }
         Command::Doctor(site) => runtime.block_on(doctor::run(&site)),
         Command::Schema { kind } => schema::run(kind.as_deref()),
         Command::Graph { format, site } => graph::run(format, &site),

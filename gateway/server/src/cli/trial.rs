@@ -2,15 +2,25 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use gatehouse_core::diagnostics::{SourceFile, closest};
-use gatehouse_core::site::{Sample, decode_sample, outbound_body, preview};
+use gatehouse_core::merge::{Merge, Records, Rule, disagreement};
+use gatehouse_core::site::{Planned, Route, Sample, decode_sample, outbound_body, preview};
 use gatehouse_core::{Fault, Value};
 
 use super::{SiteArgs, check, out};
 
-pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<ExitCode> {
+/// Who sends what, on a route with several sources.
+pub(super) struct Sources {
+    /// Who sends the file.
+    pub(super) from: Option<String>,
+    /// What others have said before: `ENDPOINT=FILE`.
+    pub(super) before: Vec<String>,
+}
+
+pub(super) fn run(route: &str, file: &Path, sources: &Sources, args: &SiteArgs) -> anyhow::Result<ExitCode> {
     let site = match check::sound(args)? {
         Ok(site) => site,
         Err(code) => return Ok(code),
@@ -21,19 +31,9 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
         out::note(format!("error: there is no route `{route}`{help}"));
         return Ok(ExitCode::from(out::WRONG));
     };
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let Some(route) = of(route, sources.from.as_deref()) else { return Ok(ExitCode::from(out::WRONG)) };
     let name = file.display().to_string();
-    let source = if name.ends_with(".xml") {
-        // The file's own declaration says its charset, as it would on a wire that does not.
-        gatehouse_core::xml::decode(&bytes, None, &gatehouse_core::limits::BodyLimits::default())
-            .map(Sample::from)
-            .map_err(|error| error.to_string())
-    } else {
-        String::from_utf8(bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|text| decode_sample(&SourceFile::new(name.as_str(), text)))
-    };
-    let source = match source {
+    let source = match decode(file)? {
         Ok(source) => source,
         Err(reason) => {
             out::line(format!("1 decode   refused: {name}: {reason}"));
@@ -41,7 +41,7 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
         }
     };
     step("1 decode", &format!("{name}, as `{}` would send it", route.from), Some(&source.body));
-    let planned = match route.plan(&source.body, source.document.as_ref(), &Value::map()) {
+    let mut planned = match route.plan(&source.body, source.document.as_ref(), &Value::map()) {
         Ok(planned) => planned,
         Err(fault) => return Ok(refused("2 map in, validate", &fault)),
     };
@@ -51,6 +51,12 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
         &format!("{map} → {}; it is a sound `{}`", route.kind.name(), route.kind.name()),
         Some(&planned.body),
     );
+    if let Some(merge) = &route.merge {
+        planned = match merged(route, merge, planned, &sources.before)? {
+            Ok(planned) => planned,
+            Err(fault) => return Ok(refused("2 merge", &fault)),
+        };
+    }
     step("3 key", planned.key.as_deref().unwrap_or("none"), None);
     for target in &route.targets {
         let when = target.when.as_ref().map(|when| format!(" when `{}`", when.text())).unwrap_or_default();
@@ -79,6 +85,84 @@ pub(super) fn run(route: &str, file: &Path, args: &SiteArgs) -> anyhow::Result<E
     }
     out::line("nothing was sent");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The route as an endpoint's messages go through it.
+fn of<'a>(route: &'a Arc<Route>, from: Option<&str>) -> Option<&'a Arc<Route>> {
+    let Some(from) = from else { return Some(route) };
+    let found = route.of(from);
+    if found.is_none() {
+        let names: Vec<_> = std::iter::once(route).chain(&route.others).map(|one| one.from.as_str()).collect();
+        let close = closest(from, names.iter().copied());
+        let help = close.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+        out::note(format!("error: `{from}` is no source of route `{}`{help}", route.name));
+    }
+    found
+}
+
+/// A sample by its name; `Err` inside: why it is none.
+fn decode(file: &Path) -> anyhow::Result<Result<Sample, String>> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.display().to_string();
+    Ok(if name.ends_with(".xml") {
+        // The file's own declaration says its charset, as it would on a wire that does not.
+        gatehouse_core::xml::decode(&bytes, None, &gatehouse_core::limits::BodyLimits::default())
+            .map(Sample::from)
+            .map_err(|error| error.to_string())
+    } else {
+        String::from_utf8(bytes)
+            .map_err(|error| error.to_string())
+            .and_then(|text| decode_sample(&SourceFile::new(name.as_str(), text)))
+    })
+}
+
+/// What becomes of it and of what other sources have said before.
+fn merged(
+    route: &Arc<Route>,
+    merge: &Merge,
+    said: Planned,
+    before: &[String],
+) -> anyhow::Result<Result<Planned, Fault>> {
+    let key = match merge.key(&said.body) {
+        Ok(key) => key,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let mut records = Records::new();
+    for word in before {
+        let (from, file) = word.split_once('=').context("expected `--before ENDPOINT=FILE`")?;
+        let source = of(route, Some(from)).with_context(|| format!("`{from}` is no source"))?;
+        let sample = decode(Path::new(file))?.map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?;
+        let other = match source.plan(&sample.body, sample.document.as_ref(), &Value::map()) {
+            Ok(other) => other,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        if merge.key(&other.body).is_ok_and(|other| other == key) {
+            merge.join(&mut records, from, other.body);
+        } else {
+            step("2 merge", &format!("{file} has another key: it is another record"), None);
+        }
+    }
+    if !merge.join(&mut records, &route.from, said.body) {
+        step("2 merge", &format!("`{}` has said something newer of `{key}`: this changes nothing", route.from), None);
+    }
+    let of: Vec<_> = records.keys().map(|source| format!("`{source}`")).collect();
+    let body = match merge.merged(&records) {
+        Ok(body) => body,
+        Err(conflicts) => return Ok(Err(disagreement(&conflicts))),
+    };
+    step("2 merge", &format!("record `{key}` of {}", of.join(", ")), Some(&body));
+    for name in body.as_map().into_iter().flat_map(|fields| fields.keys()) {
+        let has = |record: &Value| record.field(name).is_some_and(|value| *value != Value::Null);
+        if records.values().filter(|record| has(record)).count() > 1 {
+            let rule = match merge.rule(name) {
+                Rule::Latest => "the newest".to_owned(),
+                Rule::Prefer(order) => format!("the first of {}", order.join(", ")),
+                Rule::Agree => "all agree".to_owned(),
+            };
+            step("", &format!("{name}: {rule}"), None);
+        }
+    }
+    Ok(route.judge(body))
 }
 
 fn step(name: &str, text: &str, value: Option<&Value>) {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use gatehouse_bus::Bus;
 use gatehouse_core::adapter::{Archive, Arrival, Backfill as Reading};
 use gatehouse_core::backfill::{Due, Piece, Slice};
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::{Rate, parse_rate};
 use gatehouse_core::receipt::Outcome;
 use gatehouse_core::secret::Secrets;
@@ -53,6 +53,8 @@ const MANY: u32 = 100;
 pub struct Wish {
     /// The route that gets the rows.
     pub route: String,
+    /// Of a route with several sources: which of them is read.
+    pub source: Option<String>,
     /// From this value on; default: the least.
     pub from: Option<String>,
     /// Up to this value, without it; default: what is there now.
@@ -139,7 +141,7 @@ impl Backfills {
     /// # Errors
     /// What is wrong with the wish; the source or the store cannot be asked.
     pub async fn begin(&self, wish: &Wish) -> Result<Begun, Fault> {
-        let route = self.route(&wish.route)?;
+        let route = self.route(&wish.route, wish.source.as_deref())?;
         let (archive, rate) = (self.archive(route).await?, self.rate(route, wish.rate.as_deref())?);
         let cut = Cut { from: wish.from.clone(), to: wish.to.clone(), width: wish.slice.clone() };
         let mut slices = Vec::new();
@@ -150,7 +152,9 @@ impl Backfills {
                 let whole = Slice { to: last.to.clone(), ..first.clone() };
                 // One count for the whole, not one a slice: the column may have no index.
                 let counted = archive.count(&whole).await;
-                if let (true, Err(fault)) = (wish.dry_run, &counted) {
+                if let Err(fault) = &counted
+                    && (wish.dry_run || matches!(fault.verdict, Verdict::Reject | Verdict::Hold))
+                {
                     return Err(fault.clone());
                 }
                 expected = expected.zip(counted.ok()).map(|(sum, count)| sum + count);
@@ -204,7 +208,7 @@ impl Backfills {
         Ok(View { backfill: self.store.backfill(id).await?, slices: self.store.backfill_slices(id).await? })
     }
 
-    fn route(&self, name: &str) -> Result<&Arc<Route>, Fault> {
+    fn route(&self, name: &str, source: Option<&str>) -> Result<&Arc<Route>, Fault> {
         let Some(route) = self.site.routes.iter().find(|route| route.name == name) else {
             let names = self.site.routes.iter().map(|route| route.name.as_str());
             let close = gatehouse_core::diagnostics::closest(name, names);
@@ -217,7 +221,15 @@ impl Backfills {
                 format!("route `{name}` answers a caller who waits: nothing of it is kept"),
             ));
         }
-        Ok(route)
+        if let Some(source) = source.or(route.others.is_empty().then_some(route.from.as_str()))
+            && let Some(route) = route.of(source)
+        {
+            return Ok(route);
+        }
+        let sources: Vec<_> =
+            std::iter::once(route).chain(&route.others).map(|one| format!("`{}`", one.from)).collect();
+        let text = format!("say with `--source` which source of `{name}` is read: {}", sources.join(" or "));
+        Err(Fault::new(Code::Invalid, text))
     }
 
     async fn archive(&self, route: &Route) -> Result<Arc<dyn Archive>, Fault> {
@@ -279,7 +291,7 @@ impl Backfills {
 
     fn job(&self, found: &Backfill) -> Option<Job> {
         // A site that was changed meanwhile may have no such route: then it waits until one has.
-        let route = self.site.routes.iter().find(|route| route.name == found.route && route.from == found.endpoint)?;
+        let route = self.site.routes.iter().find(|route| route.name == found.route)?.of(&found.endpoint)?;
         let rate = parse_rate(&found.rate).unwrap_or(USUAL);
         Some(Job {
             id: found.id,

@@ -36,6 +36,7 @@ impl Cut {
     /// # Errors
     /// `Invalid`: bounds in the wrong order, a width that does not fit the column, too many slices.
     pub fn slices(&self, span: &Span) -> Result<Vec<Slice>, Fault> {
+        self.fits(span)?;
         let low = self.from.as_ref().or(span.least.as_ref());
         let (Some(low), Some(high)) = (low, self.to.as_ref().or(span.largest.as_ref())) else { return Ok(Vec::new()) };
         let bounds = if let (true, Ok(low), Ok(high)) = (span.numbers, low.parse(), high.parse()) {
@@ -56,6 +57,22 @@ impl Cut {
             Some(Slice { table: span.table.clone(), by: span.by.clone(), from: from.clone(), to: to.clone() })
         };
         Ok(bounds.windows(2).filter_map(slice).collect())
+    }
+
+    /// Refuses bounds that the column cannot be compared with: some databases would find no rows and say nothing.
+    fn fits(&self, span: &Span) -> Result<(), Fault> {
+        let times = [&span.least, &span.largest]
+            .into_iter()
+            .all(|value| value.as_deref().is_some_and(|at| moment(at).is_some()));
+        for bound in [&self.from, &self.to].into_iter().flatten() {
+            let what = match (span.numbers, times) {
+                (true, _) if bound.parse::<i64>().is_err() => "whole number",
+                (false, true) if moment(bound).is_none() => "time such as `2026-08-01` or `2026-08-01 12:00`",
+                _ => continue,
+            };
+            return Err(invalid(format!("`{bound}` is no {what}, which `{}` of `{}` holds", span.by, span.table)));
+        }
+        Ok(())
     }
 
     fn numbers(&self, low: i64, high: i64) -> Result<Vec<Option<String>>, Fault> {
@@ -220,7 +237,9 @@ mod tests {
         assert!(cut("9", "9", "").slices(&there).unwrap_err().public.contains("not before"));
         assert!(cut("1", "100000", "1").slices(&there).unwrap_err().public.contains("at most 10000"));
         assert!(cut("", "", "x").slices(&there).unwrap_err().public.contains("no width"));
+        assert!(cut("x1", "", "").slices(&there).unwrap_err().public.contains("no whole number"));
         let times = span(false, "2026-08-01", "2026-08-03");
+        assert!(cut("2026-13-01", "", "").slices(&times).unwrap_err().public.contains("no time such as"));
         assert!(cut("", "", "5").slices(&times).unwrap_err().public.contains("no width of times"));
     }
 }

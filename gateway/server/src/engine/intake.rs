@@ -1,5 +1,8 @@
 //! Takes arrivals in: rate, id, mapping, type, routes, one confirmed publish a target. Only then is there a receipt.
 
+mod merge;
+mod once;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,9 +25,11 @@ use super::crash;
 use super::headers;
 use super::ledger::{Accepting, Claim, Ledger};
 use super::metrics::{Metrics, TargetMetrics};
-use super::pull::{self, Kept};
+use super::pull;
 use super::system::SystemRuntime;
 use super::trace::{Kind, Tracer};
+use merge::{Merged, Merges};
+pub use once::Once;
 
 /// How long a confirm may take before the outcome is called unknown.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(5);
@@ -44,21 +49,18 @@ pub struct Desk {
     metrics: Arc<Metrics>,
     tracer: Tracer,
     backfills: Arc<Backfills>,
+    merges: Merges,
     endpoints: HashMap<String, Entrance>,
 }
 
-/// Where a row that is read once more goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Once {
-    pub(super) route: String,
-    /// 0: targets that have taken it are left out; else its deliveries have ids of their own.
-    pub(super) generation: u32,
-}
-
-impl Once {
-    pub(super) fn new(route: &str, generation: u32) -> Self {
-        Self { route: route.to_owned(), generation }
-    }
+/// What a message and its deliveries are called.
+#[derive(Clone, Copy)]
+struct Ids<'a> {
+    message: &'a str,
+    /// What the ids of its deliveries come from, within `source`.
+    delivery: &'a str,
+    source: &'a str,
+    generation: u32,
 }
 
 /// One inbound endpoint and the routes that it feeds.
@@ -109,8 +111,8 @@ impl Desk {
             }
         }
         let instance = site.gateway.name.as_str().into();
-        let (health, told) = (bus.health(), Mutex::default());
-        Self { bus, health, ledger, store, instance, told, metrics, tracer, backfills, endpoints }
+        let (health, told, merges) = (bus.health(), Mutex::default(), Merges::new(store.clone()));
+        Self { bus, health, ledger, store, instance, told, metrics, tracer, backfills, merges, endpoints }
     }
 
     fn entrance(&self, endpoint: &str) -> Result<&Entrance, Fault> {
@@ -147,7 +149,7 @@ impl Desk {
         let mut planned = Vec::with_capacity(entrance.routes.len());
         for lane in &entrance.routes {
             let plan = lane.route.plan(&arrival.body, arrival.document.as_ref(), &arrival.meta)?;
-            if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
+            if plan.targets.is_empty() && lane.route.merge.is_none() && lane.route.unrouted == Unrouted::Reject {
                 return Err(Fault::new(
                     Code::Unrouted,
                     format!("no target of route `{}` wants this message", lane.route.name),
@@ -161,91 +163,46 @@ impl Desk {
             return Ok(receipt(Outcome::Accepted, Some(reply)));
         }
         let mut publishes = Vec::new();
-        for (lane, plan) in &planned {
-            self.outgoing(entrance, lane, plan, id, arrival.traceparent.as_deref(), 0, &mut publishes);
+        let traceparent = arrival.traceparent.as_deref();
+        let ids = Ids { message: id, delivery: id, source: &entrance.name, generation: 0 };
+        for (lane, plan) in planned.iter().filter(|(lane, _)| lane.route.merge.is_none()) {
+            self.outgoing(entrance, lane, plan, ids, traceparent, &mut publishes);
         }
-        let outcome = if publishes.is_empty() { Outcome::Dropped } else { Outcome::Accepted };
+        let mut outcome = if publishes.is_empty() { Outcome::Dropped } else { Outcome::Accepted };
         self.publish(publishes).await?;
+        let mut whole = true;
+        for (lane, plan) in planned.iter().filter(|(lane, _)| lane.route.merge.is_some()) {
+            match self.merge(entrance, lane, plan, id, traceparent, 0).await? {
+                Merged::Taken(taken) if outcome == Outcome::Dropped => outcome = taken,
+                Merged::Taken(_) => {}
+                Merged::Apart(fault) => {
+                    // It stands, and the letter says what keeps it from going on; a replay looks again.
+                    self.bury_once(&entrance.name, &named(&arrival, id), &fault, &Once::new(&lane.route.name, 0)).await;
+                    (whole, outcome) = (false, Outcome::Accepted);
+                }
+            }
+        }
         crash::point("k3");
-        if let Some(accepting) = accepting {
+        if let Some(accepting) = accepting.filter(|_| whole) {
             accepting.accepted().await;
         }
         Ok(receipt(outcome, None))
     }
 
-    /// Takes an arrival of an operator's own for one route, once more.
-    ///
-    /// # Errors
-    /// As [`Intake::accept`].
-    pub(super) async fn accept_once(
-        &self,
-        admission: Admission,
-        arrival: Arrival,
-        once: &Once,
-    ) -> Result<Receipt, Fault> {
-        let entrance = self.entrance(&admission.endpoint)?;
-        let id = arrival.id.clone().unwrap_or_default();
-        let outcome = self.take_once(entrance, &arrival, check_id(&id)?, once).await;
-        let word = outcome.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "backfilled");
-        self.metrics.received(&admission.endpoint, word);
-        outcome.map(|outcome| Receipt { message_id: id.clone(), outcome, reply: None }).map_err(|fault| fault.about(id))
-    }
-
-    async fn take_once(&self, entrance: &Entrance, arrival: &Arrival, id: &str, once: &Once) -> Result<Outcome, Fault> {
-        let lane = entrance.routes.iter().find(|lane| lane.route.name == once.route);
-        let lane = lane.ok_or_else(|| Fault::new(Code::NotFound, format!("there is no route `{}`", once.route)))?;
-        let mut plan = lane.route.plan(&arrival.body, arrival.document.as_ref(), &arrival.meta)?;
-        if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Reject {
-            return Err(Fault::new(Code::Unrouted, format!("no target of route `{}` wants this message", once.route)));
-        }
-        let is_wanted = !plan.targets.is_empty();
-        if once.generation == 0 {
-            let mut left = Vec::with_capacity(plan.targets.len());
-            for target in plan.targets {
-                let delivery = delivery_id(id, &entrance.name, &once.route, &target.name, 0);
-                let done = self.ledger.is_done(&delivery, true).await;
-                if !done.map_err(|error| unavailable("the store cannot be read now").private(error.to_string()))? {
-                    left.push(target);
-                }
-            }
-            plan.targets = left;
-        }
-        if is_wanted && plan.targets.is_empty() {
-            return Ok(Outcome::Repeated);
-        }
-        let mut publishes = Vec::new();
-        self.outgoing(entrance, lane, &plan, id, None, once.generation, &mut publishes);
-        let outcome = if publishes.is_empty() { Outcome::Dropped } else { Outcome::Accepted };
-        self.publish(publishes).await?;
-        Ok(outcome)
-    }
-
-    /// As [`Intake::keep`], for one route once more.
-    pub(super) async fn keep_once(&self, endpoint: &str, arrival: Arrival, once: &Once) -> Result<Kept, Fault> {
-        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival, Some(once)).await
-    }
-
-    /// As [`Intake::bury`], for one route.
-    pub(super) async fn bury_once(&self, endpoint: &str, arrival: &Arrival, fault: &Fault, once: &Once) {
-        pull::bury(self.store.as_ref(), &self.instance, endpoint, arrival, fault, Some(once)).await;
-    }
-
     /// The parcels that a planned message becomes.
-    #[expect(clippy::too_many_arguments, reason = "one message, told once")]
     fn outgoing<'a>(
         &self,
         entrance: &Entrance,
         lane: &'a Lane,
         plan: &Planned,
-        id: &str,
+        ids: Ids<'_>,
         traceparent: Option<&str>,
-        generation: u32,
         publishes: &mut Vec<(String, Parcel, Option<&'a TargetMetrics>)>,
     ) {
         let body: Bytes = json::encode(&plan.body).into();
-        let message = message(entrance, lane, plan, id, traceparent);
+        let message = message(entrance, lane, plan, ids.message, traceparent);
         let parcel = |target: &str| {
-            let delivery = delivery_id(id, &entrance.name, &lane.route.name, target, generation);
+            let delivery = delivery_id(ids.delivery, ids.source, &lane.route.name, target, ids.generation);
             headers::parcel(&message, body.clone(), &lane.route.name, target, &delivery)
         };
         if plan.targets.is_empty() && lane.route.unrouted == Unrouted::Dead {
@@ -424,6 +381,11 @@ fn message(entrance: &Entrance, lane: &Lane, plan: &Planned, id: &str, tracepare
         traceparent: traceparent.map(str::to_owned),
         data: Value::Null,
     }
+}
+
+/// An arrival with the id that its message has.
+fn named(arrival: &Arrival, id: &str) -> Arrival {
+    Arrival { id: Some(id.to_owned()), ..arrival.clone() }
 }
 
 /// An id that a caller chose: 1 to 255 visible ASCII characters, as HTTP's `Idempotency-Key` and AMQP's `message-id` carry.
