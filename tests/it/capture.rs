@@ -13,6 +13,8 @@ use crate::harness::{GATEWAY, PATIENCE, Peer, Place, until};
 mod backfill;
 #[path = "capture/database.rs"]
 mod database;
+#[path = "capture/merge.rs"]
+mod merge;
 #[path = "capture/ways.rs"]
 mod ways;
 #[path = "capture/workload.rs"]
@@ -25,6 +27,7 @@ use backfill::{
     one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route, what_cannot_be_read_once_more_is_told,
 };
 use database::Database;
+use merge::sources_are_merged_by_the_rules_through_kills;
 
 /// Each check on all three.
 macro_rules! on_all {
@@ -67,6 +70,7 @@ on_all!(
     a_backfill_goes_on_after_kills_and_beside_changes,
     one_gateway_of_two_reads_it,
     what_cannot_be_read_once_more_is_told,
+    sources_are_merged_by_the_rules_through_kills,
 );
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {

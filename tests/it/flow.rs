@@ -7,6 +7,7 @@ mod delivery;
 mod door;
 mod letters;
 mod login;
+mod merge;
 mod namespaces;
 mod nested;
 mod order;

@@ -333,6 +333,9 @@ pub(super) async fn what_cannot_be_read_once_more_is_told(database: &Database) {
     let mut wrong = wish("rows");
     wrong.from = some("2027-01-01");
     assert!(refused(wrong).await.contains("nothing to read"));
+    let mut wrong = wish("rows");
+    wrong.from = some("2026-08-1");
+    assert!(refused(wrong).await.contains("no time such as"));
     let begun = backfills.begin(&wish("rows")).await.expect("sound");
     assert_eq!((begun.expected, begun.rate.as_str(), begun.id), (Some(5), "10/s", None));
     // A column that goes while it is read: it is halted with its reason, and live rows go on.
