@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use gatehouse_store::State;
 
-use crate::harness::{Answer, KEY, PATIENCE, Peer, Place, Running, SHOP, until};
+use crate::broker::V310;
+use crate::harness::{Answer, GATEWAY, KEY, PATIENCE, Peer, Place, Running, SHOP, until};
 
 const CUSTOMER: &str = r#"{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -151,6 +152,66 @@ async fn sources_that_must_agree_make_a_letter_until_they_do() {
     assert!(running.letters(State::Open).await.is_empty());
     last(&running, &dw, 2).await;
     running.gateway.stop().await;
+}
+
+/// Two gateways take records of the same keys at the same moments: none of them is lost from the record that goes out last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways_change_one_record_in_turn() {
+    const KEYS: u32 = 3;
+    let (Some(_turn), Some(url)) = (V310.shared().await, crate::databases::server("postgres")) else { return };
+    let dw = Peer::start().await;
+    let (prefix, schema) =
+        (format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]), uuid::Uuid::now_v7().simple());
+    let mut gateways = Vec::new();
+    for name in ["a", "b"] {
+        let place = place(&dw);
+        let shared = format!(
+            "bus: {{ urls: [\"${{file:amqp.secret}}\"], prefix: {prefix} }}\nstore: {{ postgres: \"${{file:store.secret}}\", schema: test_{schema} }}\n"
+        );
+        place.write("gatehouse.yaml", &format!("{}{shared}", GATEWAY.replace("name: test", &format!("name: {name}"))));
+        place.write("amqp.secret", &V310.url());
+        place.write("store.secret", &url);
+        gateways.push((place.start().await, place));
+    }
+    let mut sends = Vec::new();
+    for n in 0..60_u32 {
+        let (no, running) = (n % KEYS, &gateways[(n as usize / 2) % 2].0);
+        let at = format!("2026-08-01T00:00:{n:02}Z");
+        let (from, body) = if n % 2 == 0 {
+            ("crm", format!(r#"{{"no":"{no}","phone":"1","name":"crm-{n}","level":"L{n}","at":"{at}"}}"#))
+        } else {
+            ("erp", format!(r#"{{"KUNNR":"{no}","TELF1":"1","NAME1":"erp-{n}","KLIMK":"{n}","AEDAT":"{at}"}}"#))
+        };
+        // Who hears that it is busy sends it again, with its id.
+        sends.push(async move {
+            until("a yes", async || send(running, from, &format!("m-{n}"), &body).await.status == 202).await;
+        });
+    }
+    futures_util::future::join_all(sends).await;
+    // The last of each source for each key, of 0 to 59: the CRM has the even ones.
+    let newest = |no: u32, odd: u32| (0..60).rev().find(|n| n % KEYS == no && n % 2 == odd).expect("one");
+    for no in 0..KEYS {
+        let (crm, erp) = (newest(no, 0), newest(no, 1));
+        let name = if crm > erp { format!("crm-{crm}") } else { format!("erp-{erp}") };
+        let whole = |record: &serde_json::Value| {
+            record["name"] == *name && record["level"] == *format!("L{crm}") && record["credit"] == erp
+        };
+        until("the whole record to be the last", async || {
+            let mut known = std::collections::HashSet::new();
+            let took = dw.took();
+            let mine = took.iter().filter(|got| known.insert(got.key.clone())).map(|got| got.json());
+            mine.filter(|record| record["no"] == *no.to_string()).last().is_some_and(|record| whole(&record))
+        })
+        .await;
+    }
+    let queues: Vec<_> = gateways[0].0.gateway.depths().await.expect("the broker is well").into_keys().collect();
+    for (running, _) in &gateways {
+        running.gateway.stop().await;
+    }
+    V310.clean(&prefix, &queues).await;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    client.batch_execute(&format!("DROP SCHEMA test_{schema} CASCADE")).await.expect("dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
