@@ -13,6 +13,8 @@ use crate::harness::{GATEWAY, PATIENCE, Peer, Place, until};
 mod backfill;
 #[path = "capture/database.rs"]
 mod database;
+#[path = "capture/log.rs"]
+mod log;
 #[path = "capture/merge.rs"]
 mod merge;
 #[path = "capture/ways.rs"]
@@ -72,6 +74,37 @@ on_all!(
     what_cannot_be_read_once_more_is_told,
     sources_are_merged_by_the_rules_through_kills,
 );
+
+/// What is of the log, where there is one.
+macro_rules! on_logs {
+    ($module:ident, $kind:literal: $($check:ident),* $(,)?) => {
+        mod $module { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::$check, $kind).await; } )* }
+    };
+}
+
+use log::{
+    a_log_tells_every_change_and_its_before, a_log_without_the_row_before_says_so_by_leaving_it_out,
+    a_lost_place_is_told_and_read_anew_where_that_is_declared, a_slot_that_holds_too_much_is_told_or_let_go,
+    tables_of_a_log_that_come_later_are_taken_up,
+};
+use ways::every_type_is_the_same_in_the_log;
+use workload::{a_log_follows_a_random_workload, a_log_is_followed_while_its_server_is_killed};
+
+on_logs!(
+    postgres_log, "postgres":
+    every_type_is_the_same_in_the_log,
+    a_log_tells_every_change_and_its_before,
+    a_log_without_the_row_before_says_so_by_leaving_it_out,
+    a_lost_place_is_told_and_read_anew_where_that_is_declared,
+    a_slot_that_holds_too_much_is_told_or_let_go,
+    tables_of_a_log_that_come_later_are_taken_up,
+    a_log_follows_a_random_workload,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgresql_that_is_killed_is_followed() {
+    a_log_is_followed_while_its_server_is_killed("postgres").await;
+}
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {
     if let Some(database) = Database::new(kind).await {

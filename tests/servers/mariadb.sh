@@ -32,6 +32,12 @@ innodb-buffer-pool-size = 64M
 innodb-log-file-size = 16M
 innodb-flush-log-at-trx-commit = 1
 max-connections = 200
+# What is read by log.
+server-id = 1
+log-bin = binlog
+binlog-format = ROW
+binlog-row-metadata = FULL
+sync-binlog = 1
 END
   cat >"$DIR/first.sql" <<END
 CREATE DATABASE IF NOT EXISTS gatehouse CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;

@@ -2,7 +2,7 @@
 # A PostgreSQL for tests: a cluster of its own, loopback only, password logins, fsync on as in production.
 #   postgres.sh new                  makes $RUN/postgres.d and the control script $RUN/postgres; starts nothing
 #   postgres.sh control postgres WORD
-# The user gatehouse may create databases, so a test can have its own.
+# The user gatehouse may create databases, so a test can have its own, and read their log.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=common.sh
@@ -30,10 +30,15 @@ unix_socket_directories = ''
 max_connections = 200
 shared_buffers = 32MB
 fsync = on
+# What is read by log: a slot for each endpoint, and every test has its own.
+wal_level = logical
+max_replication_slots = 100
+max_wal_senders = 100
+max_slot_wal_keep_size = 2GB
 END
   # Before it ever listens, in single mode: the user and the database.
   as_postgres "$BIN/postgres" --single -D "$DIR/data" postgres >>"$DIR/log" 2>&1 <<END || die "setup failed" "$DIR/log"
-CREATE ROLE gatehouse LOGIN CREATEDB PASSWORD 'gatehouse'
+CREATE ROLE gatehouse LOGIN CREATEDB REPLICATION PASSWORD 'gatehouse'
 CREATE DATABASE gatehouse OWNER gatehouse
 END
   control_script "$NAME" "$HERE/postgres.sh"

@@ -102,7 +102,7 @@ impl Wanted {
         let file = SourceFile::new(format!("systems/{}.yaml", self.system), text);
         let Some(checked) = crate::file::check(&file, site, problems) else { return Ok(None) };
         let checked = Arc::new(checked);
-        let source = source::open(&checked, secrets).await?;
+        let (source, _) = source::open(&checked, secrets).await?;
         let mut tables = Vec::new();
         for table in self.chosen(&checked, source.as_ref()).await? {
             let described = source::describe(source.as_ref(), checked.database, &table).await?;

@@ -27,7 +27,7 @@ use gatehouse_core::secret::Secrets;
 use schemars::schema_for;
 
 pub use ask::StatementFile;
-pub use capture::file::CaptureFile;
+pub use capture::file::{CaptureFile, LagFile};
 pub use capture::install::{Installer, Status};
 pub use file::{EndpointFile, SystemFile};
 
@@ -95,8 +95,8 @@ impl System for SqlSystem {
 
     async fn listen(&self, endpoint: Option<&str>, secrets: &dyn Secrets) -> Result<Box<dyn Inbound>, Fault> {
         let endpoint = endpoint.ok_or_else(|| Fault::new(Code::Internal, "a database is read endpoint by endpoint"))?;
-        let source = capture::source::open(&self.checked, secrets).await?;
-        Ok(Box::new(capture::open(&self.checked, endpoint, source).await?))
+        let (source, password) = capture::source::open(&self.checked, secrets).await?;
+        Ok(Box::new(capture::open(&self.checked, endpoint, source, password).await?))
     }
 
     async fn archive(&self, endpoint: &str, secrets: &dyn Secrets) -> Result<Option<Arc<dyn Archive>>, Fault> {

@@ -170,7 +170,7 @@ fn document(row: &Row) -> String {
     String::from_utf8_lossy(&json::encode(&object)).into_owned()
 }
 
-fn tls(checked: &Checked) -> Result<ClientConfig, Fault> {
+pub(crate) fn tls(checked: &Checked) -> Result<ClientConfig, Fault> {
     let mut roots = RootCertStore::empty();
     match &checked.ca_file {
         Some(path) => {

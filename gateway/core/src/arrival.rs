@@ -67,6 +67,8 @@ pub struct Behind {
     pub waiting: Option<u64>,
     /// The age of the oldest of them.
     pub age: Option<Duration>,
+    /// How much of its log the source holds back for the reader, in bytes, where it does.
+    pub bytes: Option<u64>,
     /// What a person should know or do, one sentence each.
     pub notes: Vec<String>,
 }

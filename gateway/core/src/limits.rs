@@ -220,6 +220,7 @@ pub fn parse_bytes(text: &str) -> Option<usize> {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
         _ => return None,
     };
     count.checked_mul(unit)

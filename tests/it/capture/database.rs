@@ -12,6 +12,15 @@ pub(super) struct Database {
     name: String,
     url: String,
     folder: tempfile::TempDir,
+    /// The server, where it is this database's own.
+    server: Option<Server>,
+}
+
+/// How to reach a database.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) kind: &'static str,
+    url: String,
 }
 
 /// One connection.
@@ -23,21 +32,36 @@ pub(super) enum Session {
 
 impl Database {
     pub(super) async fn new(kind: &'static str) -> Option<Self> {
+        let url = if kind == "sqlite" { String::new() } else { server(kind)? };
+        Some(Self::at(kind, url, None).await)
+    }
+
+    /// On a server of its own that may be killed.
+    pub(super) async fn on_its_own(kind: &'static str) -> Option<Self> {
+        server(kind)?;
+        let server = Server::start(kind).await;
+        Some(Self::at(kind, server.steer("url").await, Some(server)).await)
+    }
+
+    pub(super) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    async fn at(kind: &'static str, url: String, server: Option<Server>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("d{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let url = if kind == "sqlite" { String::new() } else { server(kind)? };
-        let database = Self { kind, name, url, folder };
+        let database = Self { kind, name, url, folder, server };
         match kind {
             "sqlite" => database.session().await.run("PRAGMA journal_mode = WAL").await,
             "postgres" => database.outside(&format!("CREATE DATABASE {}", database.name)).await,
             _ => database.outside(&format!("CREATE DATABASE {} CHARACTER SET utf8mb4", database.name)).await,
         }
-        Some(database)
+        database
     }
 
     /// In the database that was there before.
     async fn outside(&self, sql: &str) {
-        let mut session = self.connect(&self.url).await;
+        let mut session = Link { kind: self.kind, url: self.url.clone() }.session().await;
         session.run(sql).await;
     }
 
@@ -45,24 +69,16 @@ impl Database {
         self.folder.path().join("source.db").to_string_lossy().into_owned()
     }
 
-    pub(super) async fn session(&self) -> Session {
-        if self.kind == "sqlite" {
-            let connection = rusqlite::Connection::open(self.file()).expect("a database");
-            connection.busy_timeout(crate::harness::PATIENCE).expect("set");
-            return Session::Sqlite(connection);
-        }
-        let base = self.url.rsplit_once('/').expect("a database in the URL").0;
-        self.connect(&format!("{base}/{}", self.name)).await
+    pub(super) fn link(&self) -> Link {
+        let url = match self.url.rsplit_once('/') {
+            None => self.file(),
+            Some((base, _)) => format!("{base}/{}", self.name),
+        };
+        Link { kind: self.kind, url }
     }
 
-    async fn connect(&self, url: &str) -> Session {
-        if self.kind == "postgres" {
-            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("connects");
-            tokio::spawn(connection);
-            return Session::Postgres(client);
-        }
-        let options = mysql_async::Opts::from_url(url).expect("a URL");
-        Session::MySql(Box::new(mysql_async::Conn::new(options).await.expect("connects")))
+    pub(super) async fn session(&self) -> Session {
+        self.link().session().await
     }
 
     /// Where its server listens; SQLite has none.
@@ -108,9 +124,20 @@ impl Database {
     pub(super) async fn end(self) {
         match self.kind {
             "sqlite" => {}
-            "postgres" => self.outside(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await,
+            "postgres" => {
+                self.drop_slots().await;
+                self.outside(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+            }
             _ => self.outside(&format!("DROP DATABASE {}", self.name)).await,
         }
+    }
+
+    /// Slots keep a database from being dropped.
+    pub(super) async fn drop_slots(&self) {
+        let mut session = self.session().await;
+        let sql =
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+        crate::harness::until("free slots", async || session.try_run(sql).await.is_ok()).await;
     }
 
     /// One of three words, by the kind of server.
@@ -121,6 +148,90 @@ impl Database {
             _ => mysql,
         }
     }
+}
+
+impl Link {
+    pub(super) async fn session(&self) -> Session {
+        self.try_session().await.unwrap_or_else(|error| panic!("{self:?}: {error}"))
+    }
+
+    /// A session, as soon as the server is there again.
+    pub(super) async fn patient_session(&self) -> Session {
+        let deadline = tokio::time::Instant::now() + crate::harness::PATIENCE;
+        loop {
+            match self.try_session().await {
+                Ok(session) => return session,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{self:?}: {error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn try_session(&self) -> Result<Session, String> {
+        match self.kind {
+            "sqlite" => {
+                let connection = rusqlite::Connection::open(&self.url).map_err(|error| error.to_string())?;
+                connection.busy_timeout(crate::harness::PATIENCE).map_err(|error| error.to_string())?;
+                Ok(Session::Sqlite(connection))
+            }
+            "postgres" => {
+                let connected = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await;
+                let (client, connection) = connected.map_err(|error| error.to_string())?;
+                tokio::spawn(connection);
+                Ok(Session::Postgres(client))
+            }
+            _ => {
+                let options = mysql_async::Opts::from_url(&self.url).expect("a URL");
+                let connection = mysql_async::Conn::new(options).await.map_err(|error| error.to_string())?;
+                Ok(Session::MySql(Box::new(connection)))
+            }
+        }
+    }
+}
+
+/// A server of a test's own, made as `./test` makes its servers.
+pub(super) struct Server {
+    run: tempfile::TempDir,
+    script: &'static str,
+}
+
+impl Server {
+    async fn start(kind: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let run = tempfile::Builder::new().prefix("gatehouse-own-server.").tempdir().expect("a folder");
+        // The server's own user walks through it.
+        std::fs::set_permissions(run.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+        std::fs::create_dir(run.path().join("ports")).expect("a folder");
+        let script = if kind == "postgres" { "postgres" } else { "mariadb" };
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/");
+        let mut new = tokio::process::Command::new("bash");
+        new.arg(format!("{path}{script}.sh")).arg("new").env("RUN", run.path());
+        say(&mut new).await;
+        let server = Self { run, script };
+        server.steer("start").await;
+        server
+    }
+
+    /// Does what its control script is told: `kill`, `start`.
+    pub(super) async fn steer(&self, word: &str) -> String {
+        say(tokio::process::Command::new(self.run.path().join(self.script)).arg(word)).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let killed = std::process::Command::new(self.run.path().join(self.script)).arg("kill").output();
+        if let Err(error) = killed {
+            eprintln!("{} was not ended: {error}", self.script);
+        }
+    }
+}
+
+async fn say(command: &mut tokio::process::Command) -> String {
+    let output = command.stdin(std::process::Stdio::null()).output();
+    let output = tokio::time::timeout(2 * crate::harness::PATIENCE, output).await.expect("in time").expect("runs");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 impl Session {

@@ -3,17 +3,17 @@
 use super::*;
 
 /// What `meta` says and the row, as the peer is to see them.
-const ALL: &str = "  - { to: op, value: meta.op }\n  - { to: key, value: meta.key }\n  - { to: table, value: meta.table }\n  - { to: before, value: 'meta?.before?.name ?? \"-\"' }\n  - { to: id, from: id }\n  - { to: name, from: name }\n";
+pub(super) const ALL: &str = "  - { to: op, value: meta.op }\n  - { to: key, value: meta.key }\n  - { to: table, value: meta.table }\n  - { to: before, value: 'meta?.before?.name ?? \"-\"' }\n  - { to: id, from: id }\n  - { to: name, from: name }\n";
 
-fn bodies(peer: &Peer) -> Vec<serde_json::Value> {
+pub(super) fn bodies(peer: &Peer) -> Vec<serde_json::Value> {
     peer.took().iter().map(|got| got.json()).collect()
 }
 
-async fn arrive(peer: &Peer, count: usize) {
+pub(super) async fn arrive(peer: &Peer, count: usize) {
     until(&format!("{count} rows at the peer"), async || peer.took().len() >= count).await;
 }
 
-async fn fault(place: &Place) -> String {
+pub(super) async fn fault(place: &Place) -> String {
     let (site, problems) = place.check();
     let told: Vec<_> = problems.sorted().iter().map(|problem| problem.render(false)).collect();
     let site = site.unwrap_or_else(|| panic!("{}", told.join("\n")));
@@ -25,11 +25,19 @@ async fn fault(place: &Place) -> String {
 }
 
 pub(super) async fn every_type_arrives_as_it_is(database: &Database) {
+    every_type(database, "trigger").await;
+}
+
+pub(super) async fn every_type_is_the_same_in_the_log(database: &Database) {
+    every_type(database, "log").await;
+}
+
+async fn every_type(database: &Database, by: &str) {
     let mut session = database.session().await;
     let (create, insert) = match database.kind {
         "postgres" => (
-            "CREATE TABLE 所有类型 (id bigint PRIMARY KEY, price numeric(20,2), name text, flag boolean, born date, at timestamptz, raw bytea, big text, vacant int, odd double precision, tags int[], doc jsonb)",
-            "INSERT INTO 所有类型 VALUES (9007199254740993, 12345678901234567.80, E'张三（𠮷）\\n\"q\" \\\\ \\'s', true, '0001-01-01', '2026-11-24 08:00:00.123456+08', '\\x00ff', repeat('长', 340000), NULL, 'NaN', '{1,2}', '{\"a\": 1.10}')",
+            "CREATE TABLE 所有类型 (id bigint PRIMARY KEY, price numeric(20,2), name text, flag boolean, born date, at timestamptz, raw bytea, big text, vacant int, odd double precision, tags int[], doc jsonb, more json, kind mood, money decent, span int4range, code char(5), bits bit(5), deep text[][], pair part, took interval, net inet, word \"char\", uid uuid)",
+            "INSERT INTO 所有类型 VALUES (9007199254740993, 12345678901234567.80, E'张三（𠮷）\\n\"q\" \\\\ \\'s', true, '0001-01-01', '2026-11-24 08:00:00.123456+08', '\\x00ff', repeat('长', 340000), NULL, 'NaN', '{1,2}', '{\"a\": 1.10}', '{\"b\":1,  \"a\":[1.0]}', '女', 12.50, '[1,5)', 'ab', b'10110', '{{a,NULL},{\"x, y\",\"\"}}', ROW('钉', 3), '1 day 02:00', '10.0.0.0/8', 'x', '6d4ce2c8-7a3e-4b5c-9f40-1d2e3f405162')",
         ),
         "mysql" => (
             "CREATE TABLE 所有类型 (id BIGINT UNSIGNED PRIMARY KEY, price DECIMAL(20,2), name TEXT CHARACTER SET gbk, flag BOOLEAN, born DATE, at DATETIME(6), raw VARBINARY(10), big LONGTEXT, vacant INT, odd BIT(3), kind ENUM('男','女'))",
@@ -40,10 +48,13 @@ pub(super) async fn every_type_arrives_as_it_is(database: &Database) {
             "INSERT INTO 所有类型 VALUES (9007199254740993, '12345678901234567.80', '张三（𠮷）' || char(10) || '\"q\" \\ ''s', true, '0001-01-01', '2026-11-24 08:00:00.123456', x'00ff', replace(printf('%.*c', 340000, 'x'), 'x', '长'), NULL, 0.1)",
         ),
     };
+    if database.kind == "postgres" {
+        session.run("CREATE TYPE mood AS ENUM ('男', '女'); CREATE DOMAIN decent AS numeric(10,2) CHECK (VALUE >= 0); CREATE TYPE part AS (name text, n int)").await;
+    }
     session.run(create).await;
     session.run(insert).await;
     let peer = Peer::start().await;
-    let place = site(database, "{ table: 所有类型, by: trigger, every: 50ms }", "", &peer);
+    let place = site(database, &format!("{{ table: 所有类型, by: {by}, every: 50ms }}"), "", &peer);
     assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
     let running = place.start().await;
     arrive(&peer, 1).await;
@@ -308,7 +319,11 @@ pub(super) async fn what_is_not_there_is_told(database: &Database) {
         ("{ table: t, by: watermark }", "needs `watermark`"),
         ("{ table: t, by: outbox }", "needs `sent: delete`"),
         ("{ table: t, by: trigger, sent: delete }", "`sent` belongs to `by: outbox`"),
-        ("{ table: t, by: log }", "expected `watermark`, `outbox` or `trigger`"),
+        ("{ table: t, by: replication }", "expected `watermark`, `outbox`, `trigger` or `log`"),
+        ("{ table: t, by: trigger, lost: anew }", "`lost` belongs to `by: log`"),
+        ("{ table: t, by: log, lost: maybe }", "expected `stop` or `anew`"),
+        ("{ table: t, by: log, lag: { most: 5 } }", "expected a size from `1MiB` on"),
+        ("{ table: t, by: log, lag: { above: stop } }", "expected `alert` or `anew`"),
         ("{ table: t, by: trigger, every: 2d }", "expected a time up to 1h"),
         ("{ table: t, by: trigger, batch: 0 }", "a number from 1 to 10000"),
         ("{ table: 't\"; DROP', by: trigger }", "expected a table's name"),

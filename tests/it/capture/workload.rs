@@ -1,7 +1,8 @@
 //! A random workload runs against the source, in several sessions at once, with long transactions and rollbacks, while the
 //! gateway is killed with -9 and dies at named points. What a target makes of the messages must equal the source.
 //!
-//! The seed is printed first; `GATEHOUSE_CAPTURE_SEED` repeats a run, `GATEHOUSE_CAPTURE_STEPS` makes it longer.
+//! The seed is printed first; `GATEHOUSE_CAPTURE_SEED` repeats a run, `GATEHOUSE_CAPTURE_SEEDS` says how many are run (1), and
+//! `GATEHOUSE_CAPTURE_STEPS` how long each is (250).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::Session;
+use super::database::Link;
 use super::*;
 use crate::proxy::Proxy;
 
@@ -24,17 +25,52 @@ const MAPPING: &str =
     "  - { to: op, value: meta.op }\n  - { to: key, value: meta.key }\n  - { to: v, from: v, type: string }\n";
 
 pub(super) async fn triggers_follow_a_random_workload(database: &Database) {
-    follow(database, "{ table: t, by: trigger, every: 20ms, batch: 20 }", true).await;
+    let capture = "{ table: t, by: trigger, every: 20ms, batch: 20 }";
+    follow_each(database, capture, true).await;
 }
 
 pub(super) async fn a_watermark_follows_a_random_workload(database: &Database) {
     let capture = "{ table: t, by: watermark, watermark: changed, overlap: 500ms, every: 20ms, batch: 20 }";
-    follow(database, capture, false).await;
+    follow_each(database, capture, false).await;
 }
 
-async fn follow(database: &Database, capture: &str, deletes: bool) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let seed = number("GATEHOUSE_CAPTURE_SEED").unwrap_or_else(rand::random::<u64>);
+pub(super) async fn a_log_follows_a_random_workload(database: &Database) {
+    follow_each(database, "{ table: t, by: log, every: 20ms, batch: 20 }", true).await;
+}
+
+/// The server itself is killed with -9, again and again.
+pub(super) async fn a_log_is_followed_while_its_server_is_killed(kind: &'static str) {
+    for seed in seeds() {
+        let Some(database) = Database::on_its_own(kind).await else { return };
+        follow(&database, "{ table: t, by: log, every: 20ms, batch: 20 }", true, seed).await;
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+/// The one that is asked for, or as many as are asked for.
+fn seeds() -> Vec<u64> {
+    match number("GATEHOUSE_CAPTURE_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("GATEHOUSE_CAPTURE_SEEDS").unwrap_or(1)).map(|_| rand::random()).collect(),
+    }
+}
+
+/// Each seed in a database of its own.
+async fn follow_each(first: &Database, capture: &str, deletes: bool) {
+    for (at, seed) in seeds().into_iter().enumerate() {
+        if at == 0 {
+            follow(first, capture, deletes, seed).await;
+        } else if let Some(database) = Database::new(first.kind).await {
+            follow(&database, capture, deletes, seed).await;
+            database.end().await;
+        }
+    }
+}
+
+async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
     let steps = number("GATEHOUSE_CAPTURE_STEPS").unwrap_or(250);
     eprintln!("capture on {}: GATEHOUSE_CAPTURE_SEED={seed}, {steps} steps of {WRITERS} writers", database.kind);
     let mut random = StdRng::seed_from_u64(seed);
@@ -51,7 +87,7 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
         "orders.yaml",
         "version: 1\nroutes:\n  - route: rows\n    from: src/rows\n    map: change\n    type: row\n    key: key\n    to: [{ target: sink/put, order_by: key, retry: { attempts: 30, first: 100ms, max: 1s } }]\n",
     );
-    if deletes {
+    if !capture.contains("watermark") {
         assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
     }
     let faults = Arc::new(AtomicBool::new(true));
@@ -83,15 +119,29 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
     ));
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
-        let (session, kind) = (database.session().await, database.kind);
         let random = StdRng::seed_from_u64(random.random());
-        writers.push(tokio::spawn(write(session, kind, writer, steps, deletes, random)));
+        writers.push(tokio::spawn(write(database.link(), writer, steps, deletes, random)));
     }
-    for writer in writers {
-        writer.await.expect("a writer goes through");
+    let write = async {
+        for writer in writers {
+            writer.await.expect("a writer goes through");
+        }
+    };
+    let mut kills = 0;
+    match database.server() {
+        None => write.await,
+        Some(server) => {
+            tokio::pin!(write);
+            while tokio::select! { () = &mut write => false, () = pause(&mut random, 1000..4000) => true } {
+                server.steer("kill").await;
+                server.steer("start").await;
+                kills += 1;
+            }
+        }
     }
     until("some deaths", async || deaths.load(Ordering::SeqCst) >= 3).await;
     faults.store(false, Ordering::SeqCst);
+    let mut session = database.link().patient_session().await;
     let wanted: BTreeMap<String, String> = session
         .rows("SELECT id, v FROM t")
         .await
@@ -123,7 +173,7 @@ async fn follow(database: &Database, capture: &str, deletes: bool) {
     stop.store(true, Ordering::SeqCst);
     keeper.await.expect("the keeper ends");
     eprintln!(
-        "capture on {}: {} rows equal after {} messages, {} deaths and {cuts} cuts",
+        "capture on {}: {} rows equal after {} messages, {} deaths, {cuts} cuts and {kills} kills of the server",
         database.kind,
         wanted.len(),
         peer.took().len(),
@@ -155,18 +205,24 @@ pub(super) fn rebuild(peer: &Peer, deletes: bool) -> BTreeMap<String, String> {
     rows
 }
 
-/// One application: transactions of one to four changes, some long, some rolled back.
-async fn write(mut session: Session, kind: &'static str, writer: u64, steps: u64, deletes: bool, mut random: StdRng) {
+async fn pause(random: &mut StdRng, milliseconds: std::ops::Range<u64>) {
+    tokio::time::sleep(Duration::from_millis(random.random_range(milliseconds))).await;
+}
+
+/// One application: transactions of one to four changes, some long, some rolled back. Where the server is killed, what becomes
+/// of a transaction is as it may be: the source itself tells in the end.
+async fn write(link: Link, writer: u64, steps: u64, deletes: bool, mut random: StdRng) {
+    let kind = link.kind;
     let now = match kind {
         "sqlite" => "strftime('%Y-%m-%d %H:%M:%f')",
         "postgres" => "now()",
         _ => "NOW(6)",
     };
+    let mut session = link.patient_session().await;
     let mut step = 0;
     while step < steps {
         let begin = if kind == "sqlite" { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        session.run(begin).await;
-        let mut failed = false;
+        let mut failed = session.try_run(begin).await.is_err();
         for _ in 0..random.random_range(1..=4) {
             step += 1;
             let id = random.random_range(0..KEYS);
@@ -184,17 +240,19 @@ async fn write(mut session: Session, kind: &'static str, writer: u64, steps: u64
                 _ => upsert,
             };
             // Two writers may lock each other out: one of them is rolled back by the server.
-            if session.try_run(&sql).await.is_err() {
+            if failed || session.try_run(&sql).await.is_err() {
                 failed = true;
                 break;
             }
         }
         if kind != "sqlite" && random.random_range(0..8) == 0 {
-            tokio::time::sleep(Duration::from_millis(random.random_range(100..1200))).await;
+            pause(&mut random, 100..1200).await;
         }
         let end = if failed || random.random_range(0..6) == 0 { "ROLLBACK" } else { "COMMIT" };
-        session.run(end).await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..20))).await;
+        if session.try_run(end).await.is_err() {
+            session = link.patient_session().await;
+        }
+        pause(&mut random, 0..20).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gatehouse_core::Value;
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
-use gatehouse_core::limits::parse_duration;
+use gatehouse_core::limits::{parse_bytes, parse_duration};
 use gatehouse_core::yaml::Located;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,8 +15,9 @@ use crate::file::{Table, is_identifier};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureFile {
-    /// `watermark` (a column that grows with each change), `outbox` (rows are marked or deleted once they are sent) or
-    /// `trigger` (triggers of Gatehouse's own write every change down).
+    /// `watermark` (a column that grows with each change), `outbox` (rows are marked or deleted once they are sent),
+    /// `trigger` (triggers of Gatehouse's own write every change down) or `log` (the database's own log: logical
+    /// replication, binlog).
     pub by: Located<String>,
     /// The table: `orders`, `sales.orders`.
     #[serde(default)]
@@ -40,7 +41,7 @@ pub struct CaptureFile {
     /// key; for an outbox every row after the one before it.
     #[serde(default)]
     pub order_by: Vec<Located<String>>,
-    /// `watermark` and `trigger`: whether the rows that are there at the first start are read first. Default true.
+    /// All but `outbox`: whether the rows that are there at the first start are read first. Default true.
     #[serde(default)]
     pub snapshot: Option<bool>,
     /// `watermark`: the column that grows with each change: `updated_at`, `version`.
@@ -59,6 +60,26 @@ pub struct CaptureFile {
     /// `outbox`: the column whose JSON is the body. Default: the row is.
     #[serde(default)]
     pub payload: Option<Located<String>>,
+    /// `log`: what happens when the place in the log is lost, because the database has removed what was not read yet:
+    /// `stop` (default; a person decides) or `anew` (every table is read from its beginning).
+    #[serde(default)]
+    pub lost: Option<Located<String>>,
+    /// `log`: how much of its log the database may hold back for this endpoint.
+    #[serde(default)]
+    pub lag: LagFile,
+}
+
+/// How much of its log a database may hold back.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LagFile {
+    /// In bytes: `500MiB`. Default 10GiB.
+    #[serde(default)]
+    pub most: Option<Located<String>>,
+    /// What happens above it: `alert` (default; it is kept, and a person is told) or `anew` (it is let go, and every table is
+    /// read from its beginning).
+    #[serde(default)]
+    pub above: Option<Located<String>>,
 }
 
 /// What happens to a row of an outbox once it is sent.
@@ -122,6 +143,21 @@ pub(crate) enum How {
     Watermark { column: String, overlap: Duration },
     Outbox { sent: Sent, id: Option<String>, payload: Option<String> },
     Trigger,
+    Log { lost: Lost, most: u64, above: Above },
+}
+
+/// What happens when the place in the log is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    Stop,
+    Anew,
+}
+
+/// What happens when the database holds too much of its log for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Above {
+    Alert,
+    Anew,
 }
 
 /// What happens to a row of an outbox once it is sent.
@@ -174,13 +210,15 @@ pub(crate) fn check(
         problems.push(Problem::error(code, file, at.clone(), text));
     };
     let by = read.by.as_str();
-    let foreign: [(_, Option<&std::ops::Range<usize>>, &[&str]); 6] = [
+    let foreign: [(_, Option<&std::ops::Range<usize>>, &[&str]); 8] = [
         ("watermark", read.watermark.as_ref().map(|at| &at.span), &["watermark"]),
         ("overlap", read.overlap.as_ref().map(|at| &at.span), &["watermark"]),
         ("sent", read.sent.as_ref().map(|at| &at.span), &["outbox"]),
         ("id", read.id.as_ref().map(|at| &at.span), &["outbox"]),
         ("payload", read.payload.as_ref().map(|at| &at.span), &["outbox"]),
-        ("snapshot", read.snapshot.map(|_| &read.by.span), &["watermark", "trigger"]),
+        ("snapshot", read.snapshot.map(|_| &read.by.span), &["watermark", "trigger", "log"]),
+        ("lost", read.lost.as_ref().map(|at| &at.span), &["log"]),
+        ("lag", read.lag.most.as_ref().or(read.lag.above.as_ref()).map(|at| &at.span), &["log"]),
     ];
     for (name, at, ways) in foreign {
         if let Some(at) = at.filter(|_| !ways.contains(&by)) {
@@ -230,8 +268,9 @@ pub(crate) fn check(
             sent.map(|sent| How::Outbox { sent, id: text(&read.id), payload: text(&read.payload) })
         }
         "trigger" => Some(How::Trigger),
+        "log" => log(read, &mut error),
         _ => {
-            error("bad-value", &read.by.span, "expected `watermark`, `outbox` or `trigger`".to_owned());
+            error("bad-value", &read.by.span, "expected `watermark`, `outbox`, `trigger` or `log`".to_owned());
             None
         }
     };
@@ -273,6 +312,35 @@ pub(crate) fn check(
         snapshot: read.snapshot.unwrap_or(true),
     };
     (problems.iter().count() == before).then_some(capture)
+}
+
+/// What `by: log` says beside the tables.
+fn log(read: &CaptureFile, error: &mut impl FnMut(&'static str, &std::ops::Range<usize>, String)) -> Option<How> {
+    let mut word = |at: &Option<Located<String>>, one: &str| match at.as_ref().map(|at| (at.as_str(), &at.span)) {
+        None => Some(false),
+        Some((word, _)) if word == one => Some(false),
+        Some(("anew", _)) => Some(true),
+        Some((_, span)) => {
+            error("bad-value", span, format!("expected `{one}` or `anew`"));
+            None
+        }
+    };
+    let (lost, above) = (word(&read.lost, "stop"), word(&read.lag.above, "alert"));
+    let most = match &read.lag.most {
+        None => Some(10 << 30),
+        Some(at) => {
+            let most = parse_bytes(at).and_then(|most| u64::try_from(most).ok()).filter(|most| *most >= 1 << 20);
+            if most.is_none() {
+                error("bad-value", &at.span, "expected a size from `1MiB` on, such as `500MiB` or `10GiB`".to_owned());
+            }
+            most
+        }
+    };
+    Some(How::Log {
+        lost: if lost? { Lost::Anew } else { Lost::Stop },
+        most: most?,
+        above: if above? { Above::Anew } else { Above::Alert },
+    })
 }
 
 #[cfg(test)]

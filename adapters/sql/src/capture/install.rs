@@ -1,5 +1,6 @@
 //! The triggers and the table of changes: the statements that make and remove them, and whether they are there. Nothing is
-//! made behind anybody's back: `gatehouse capture install` shows the statements first.
+//! made behind anybody's back: `gatehouse capture install` shows the statements first. What a log needs is told in
+//! [`super::log`]; the [`Installer`] is the same.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::How;
 
+use super::log;
 use super::source::Column;
 use super::sql::{object, text};
 use super::{Open, Reader};
@@ -321,7 +323,7 @@ pub(crate) async fn status(reader: &Reader) -> Result<Status, Fault> {
     Ok(status)
 }
 
-/// Makes, shows and removes what an endpoint that reads by trigger needs in its database.
+/// Makes, shows and removes what an endpoint that reads by trigger or by log needs in its database.
 pub struct Installer {
     reader: Reader,
 }
@@ -330,7 +332,7 @@ impl Installer {
     /// For an endpoint of a system's file that `check` accepts.
     ///
     /// # Errors
-    /// The endpoint does not read by trigger, the database cannot be reached, a table is not there.
+    /// The endpoint reads neither by trigger nor by log, the database cannot be reached, a table is not there.
     pub async fn open(
         file: &SourceFile,
         site: &dyn SiteFiles,
@@ -341,13 +343,17 @@ impl Installer {
         let checked = checked.ok_or_else(|| Fault::new(Code::Misconfigured, "the system's file is not sound"))?;
         let checked = Arc::new(checked);
         let capture = checked.captures.iter().find(|(name, _)| name == endpoint).map(|(_, capture)| capture.clone());
-        let capture = capture.filter(|capture| matches!(capture.how, How::Trigger)).ok_or_else(|| {
-            let text = format!("`{}/{endpoint}` does not read by trigger: nothing is to be installed", checked.name);
-            Fault::new(Code::Misconfigured, text)
-        })?;
-        let source = super::source::open(&checked, secrets).await?;
+        let capture =
+            capture.filter(|capture| matches!(capture.how, How::Trigger | How::Log { .. })).ok_or_else(|| {
+                let text = format!(
+                    "`{}/{endpoint}` reads neither by trigger nor by log: nothing is to be installed",
+                    checked.name
+                );
+                Fault::new(Code::Misconfigured, text)
+            })?;
+        let (source, password) = super::source::open(&checked, secrets).await?;
         let tables = super::look(&checked, &capture, source.as_ref()).await?;
-        Ok(Self { reader: Reader { checked, endpoint: endpoint.to_owned(), capture, source, tables } })
+        Ok(Self { reader: Reader { checked, endpoint: endpoint.to_owned(), capture, source, password, tables } })
     }
 
     /// The statements that make it, in their order.
@@ -355,13 +361,19 @@ impl Installer {
     /// # Errors
     /// The database cannot be asked what is there.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
-        statements(&self.reader).await
+        match self.reader.capture.how {
+            How::Log { .. } => log::statements(&self.reader).await,
+            _ => statements(&self.reader).await,
+        }
     }
 
-    /// The statements that remove the triggers and what was not read.
+    /// The statements that take it away, with what was not read.
     #[must_use]
     pub fn removal(&self) -> Vec<String> {
-        removal(&self.reader)
+        match self.reader.capture.how {
+            How::Log { .. } => log::removal(&self.reader),
+            _ => removal(&self.reader),
+        }
     }
 
     /// Runs statements, in one transaction where the database has one for definitions.
@@ -369,6 +381,13 @@ impl Installer {
     /// # Errors
     /// What the database refuses.
     pub async fn run(&self, statements: &[String]) -> Result<(), Fault> {
+        if let How::Log { .. } = self.reader.capture.how {
+            // A slot is made in a transaction in which nothing else was.
+            for statement in statements {
+                self.reader.source.define(std::slice::from_ref(statement)).await?;
+            }
+            return Ok(());
+        }
         self.reader.source.define(statements).await
     }
 
@@ -377,6 +396,9 @@ impl Installer {
     /// # Errors
     /// The database cannot be asked.
     pub async fn status(&self) -> Result<Status, Fault> {
-        status(&self.reader).await
+        match self.reader.capture.how {
+            How::Log { .. } => log::status(&self.reader).await,
+            _ => status(&self.reader).await,
+        }
     }
 }

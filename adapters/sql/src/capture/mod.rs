@@ -1,12 +1,13 @@
 //! The inbound half: reads the tables of one endpoint and hands each change over, with an id that stays the same however
 //! often it is read. Nothing counts as read before it is durably on the bus.
 //!
-//! [`watermark`], [`outbox`] and [`trigger`] find changes, each in its way; [`snapshot`] reads what was there before.
+//! [`watermark`], [`outbox`], [`trigger`] and [`log`] find changes, each in its way; [`snapshot`] reads what was there before.
 //! One loop goes round them, so that what is handed over of one row keeps its order.
 
 pub(crate) mod file;
 mod hand;
 pub(crate) mod install;
+mod log;
 mod outbox;
 mod position;
 mod slice;
@@ -16,7 +17,7 @@ pub(crate) mod sql;
 mod trigger;
 mod watermark;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use gatehouse_core::Value;
 use gatehouse_core::adapter::{Behind, Cursor, Inbound, Intake, Stop};
 use gatehouse_core::diagnostics::closest;
 use gatehouse_core::fault::{Code, Fault, Verdict};
+use gatehouse_core::secret::Secret;
 use tokio::time::Instant;
 
 use crate::file::{Checked, Table};
@@ -50,6 +52,8 @@ pub(crate) struct Reader {
     pub(crate) endpoint: String,
     pub(crate) capture: Capture,
     pub(crate) source: Arc<dyn Source>,
+    /// What the log's own connection logs in with.
+    pub(crate) password: Option<Secret>,
     pub(crate) tables: Vec<Open>,
 }
 
@@ -103,7 +107,12 @@ impl Open {
 }
 
 /// Opens an endpoint for reading: the tables are there, with every column that is named.
-pub(crate) async fn open(checked: &Arc<Checked>, endpoint: &str, source: Arc<dyn Source>) -> Result<Reader, Fault> {
+pub(crate) async fn open(
+    checked: &Arc<Checked>,
+    endpoint: &str,
+    source: Arc<dyn Source>,
+    password: Option<Secret>,
+) -> Result<Reader, Fault> {
     let capture = checked.captures.iter().find(|(name, _)| name == endpoint).map(|(_, capture)| capture.clone());
     let capture = capture
         .ok_or_else(|| Fault::new(Code::Misconfigured, format!("`{}/{endpoint}` reads nothing", checked.name)))?;
@@ -111,9 +120,12 @@ pub(crate) async fn open(checked: &Arc<Checked>, endpoint: &str, source: Arc<dyn
     for open in &tables {
         filled(checked, open, source.as_ref()).await?;
     }
-    let reader = Reader { checked: checked.clone(), endpoint: endpoint.to_owned(), capture, source, tables };
-    if let How::Trigger = reader.capture.how {
-        install::must_be_there(&reader).await?;
+    let mut reader =
+        Reader { checked: checked.clone(), endpoint: endpoint.to_owned(), capture, source, password, tables };
+    match reader.capture.how {
+        How::Trigger => install::must_be_there(&reader).await?,
+        How::Log { .. } => log::must_be_there(&mut reader).await?,
+        How::Watermark { .. } | How::Outbox { .. } => {}
     }
     Ok(reader)
 }
@@ -188,7 +200,7 @@ pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Sour
             match &capture.how {
                 How::Watermark { column, .. } => wanted.push(column.clone()),
                 How::Outbox { id, payload, .. } => wanted.extend(id.iter().chain(payload).cloned()),
-                How::Trigger => {}
+                How::Trigger | How::Log { .. } => {}
             }
             for name in wanted {
                 if !columns.iter().any(|known: &Column| known.name == name) {
@@ -205,7 +217,7 @@ pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Sour
                 }
                 named
             }
-            How::Trigger => Vec::new(),
+            How::Trigger | How::Log { .. } => Vec::new(),
         };
         for name in named.into_iter().chain(&capture.order_by) {
             column(name)?;
@@ -237,6 +249,9 @@ struct Place {
     cursor: Box<dyn Cursor>,
     position: Position,
     marks: HashMap<String, watermark::Marks>,
+    log: Option<log::Open>,
+    /// By log: the transactions that must end before a table's first reading begins.
+    awaited: HashMap<String, Option<BTreeSet<String>>>,
     /// When changes that wait were counted.
     counted: Option<Instant>,
     /// It stands elsewhere than is saved.
@@ -266,7 +281,8 @@ impl Reader {
         let endpoint = self.full_name();
         let cursor = intake.cursor(&endpoint).await?;
         let position = Position::read(cursor.value())?;
-        let mut place = Place { cursor, position, marks: HashMap::new(), counted: None, moved: false };
+        let (marks, awaited) = (HashMap::new(), HashMap::new());
+        let mut place = Place { cursor, position, marks, log: None, awaited, counted: None, moved: false };
         if place.position.run.is_empty() {
             place.position.run = new_run();
             place.save().await?;
@@ -274,7 +290,7 @@ impl Reader {
         let mut looked = Instant::now();
         let mut notes: Vec<String> = Vec::new();
         loop {
-            let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), notes: Vec::new() };
+            let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), ..Behind::default() };
             let busy = match self.round(intake, &mut place, &mut behind).await {
                 Ok(busy) => busy,
                 Err(fault) if fault.code == Code::Misconfigured => {
@@ -323,6 +339,12 @@ impl Reader {
                 }
             }
         }
+        if let How::Log { .. } = self.capture.how {
+            place.moved |= log::drain(self, intake, place, behind).await?;
+            log::settle(self, place, behind).await?;
+            // It has waited already where there was nothing.
+            busy = true;
+        }
         for open in &self.tables {
             let fresh = || TablePosition {
                 snapshot: if self.capture.snapshot { Snapshot::Waiting } else { Snapshot::Done },
@@ -353,6 +375,7 @@ impl Reader {
                         continue;
                     }
                 }
+                How::Log { .. } => {}
             }
             if matches!(table.snapshot, Snapshot::After(_)) {
                 snapshot::step(self, open, &position.run, &mut table.snapshot, intake).await?;
@@ -361,6 +384,7 @@ impl Reader {
         }
         if place.moved {
             place.save().await?;
+            log::confirm(place).await?;
             busy = true;
         }
         trigger::delete(self, installed.into_iter().map(|(seq, _)| seq)).await?;
@@ -370,7 +394,10 @@ impl Reader {
     /// Takes up what has changed in the catalogue, and tells what a person should do.
     async fn look_again(&mut self) -> Result<Vec<String>, Fault> {
         let mut notes = Vec::new();
-        let now = look(&self.checked, &self.capture, self.source.as_ref()).await?;
+        let mut now = look(&self.checked, &self.capture, self.source.as_ref()).await?;
+        if let How::Log { .. } = self.capture.how {
+            notes.extend(log::take_up(self, &mut now).await?);
+        }
         for open in &now {
             let before = self.tables.iter().find(|before| before.described.table == open.described.table);
             let Some(before) = before else {

@@ -13,6 +13,8 @@ pub(crate) struct Position {
     /// Tells this reading of the source from an earlier one that was forgotten: part of each row's id.
     pub(crate) run: String,
     pub(crate) tables: BTreeMap<String, TablePosition>,
+    /// By log: where it is read on, in the database's own words.
+    pub(crate) log: Option<Value>,
 }
 
 /// A table's place.
@@ -48,7 +50,7 @@ impl Position {
             return Err(damaged("its version is not 1".to_owned()));
         }
         let run = value.field("run").and_then(Value::as_text).unwrap_or_default().to_owned();
-        let mut position = Self { run, ..Self::default() };
+        let mut position = Self { run, log: value.field("log").cloned(), ..Self::default() };
         for (table, place) in value.field("tables").and_then(Value::as_map).into_iter().flatten() {
             let snapshot = match place.field("snapshot") {
                 Some(Value::List(key)) => Snapshot::After(key.clone()),
@@ -73,7 +75,8 @@ impl Position {
             (name.clone(), fields.into_iter().collect::<Value>())
         };
         let tables: Value = self.tables.iter().map(table).collect();
-        let fields = [("v", Value::from(1)), ("run", Value::from(self.run.as_str())), ("tables", tables)];
+        let mut fields = vec![("v", Value::from(1)), ("run", Value::from(self.run.as_str())), ("tables", tables)];
+        fields.extend(self.log.clone().map(|log| ("log", log)));
         let value: Value = fields.into_iter().collect();
         String::from_utf8_lossy(&json::encode(&value)).into_owned()
     }
@@ -91,7 +94,9 @@ mod tests {
             ("a".to_owned(), TablePosition { snapshot: Snapshot::After(key), floor: Value::from("2026-11-24") }),
             ("b".to_owned(), TablePosition { snapshot: Snapshot::Done, floor: Value::Null }),
         ];
-        let position = Position { run: "r1".to_owned(), tables: tables.into_iter().collect() };
+        let mut position = Position { run: "r1".to_owned(), tables: tables.into_iter().collect(), log: None };
+        assert_eq!(Position::read(Some(&position.text())).unwrap(), position);
+        position.log = Some(Value::List(vec![Value::from("16/B3748000")]));
         assert_eq!(Position::read(Some(&position.text())).unwrap(), position);
         assert_eq!(Position::read(None).unwrap(), Position::default());
         assert!(Position::read(Some("{\"v\":2}")).unwrap_err().public.contains("newer"));

@@ -32,15 +32,19 @@ pub(crate) trait Source: Send + Sync {
     async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault>;
 }
 
-/// Opens the database of a system for reading.
-pub(crate) async fn open(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Result<Arc<dyn Source>, Fault> {
-    let password = checked.password.as_ref().map(|secret| secrets.fetch(secret)).transpose()?;
-    let password = password.as_ref().map(Secret::expose);
-    Ok(match checked.database {
+/// Opens the database of a system for reading; gives back what a further connection logs in with.
+pub(crate) async fn open(
+    checked: &Arc<Checked>,
+    secrets: &dyn Secrets,
+) -> Result<(Arc<dyn Source>, Option<Secret>), Fault> {
+    let secret = checked.password.as_ref().map(|secret| secrets.fetch(secret)).transpose()?;
+    let password = secret.as_ref().map(Secret::expose);
+    let source: Arc<dyn Source> = match checked.database {
         Database::Postgres => Arc::new(postgres::Postgres::open(checked.clone(), password)?),
         Database::MySql => Arc::new(mysql::MySql::open(checked.clone(), password)?),
         Database::Sqlite => Arc::new(sqlite::Sqlite::open(checked.clone()).await?),
-    })
+    };
+    Ok((source, secret))
 }
 
 /// A column.

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub bus_ready: IntGauge,
     source_waiting: IntGaugeVec,
     source_oldest: IntGaugeVec,
+    source_log: IntGaugeVec,
 }
 
 /// An attempt under way: counted until it is dropped, however it ends.
@@ -78,7 +79,7 @@ impl TargetMetrics {
 
 impl Metrics {
     /// Every metric's name.
-    pub const NAMES: [&str; 17] = [
+    pub const NAMES: [&str; 18] = [
         "gatehouse_received_total",
         "gatehouse_accept_seconds",
         "gatehouse_published_total",
@@ -96,6 +97,7 @@ impl Metrics {
         "gatehouse_bus_ready",
         "gatehouse_source_waiting",
         "gatehouse_source_oldest_seconds",
+        "gatehouse_source_log_bytes",
     ];
 
     /// All at zero.
@@ -152,6 +154,11 @@ impl Metrics {
                 "Changes that wait in a source that is read, where it can tell.",
                 &["endpoint"],
             )?,
+            source_log: gauge(
+                "gatehouse_source_log_bytes",
+                "Bytes of its log that a source holds back for an endpoint",
+                &["endpoint"],
+            )?,
             source_oldest: gauge(
                 "gatehouse_source_oldest_seconds",
                 "How long the oldest change has waited in a source that is read.",
@@ -204,6 +211,9 @@ impl Metrics {
         if let Some(age) = behind.age {
             self.source_oldest.with_label_values(&[endpoint]).set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         }
+        if let Some(bytes) = behind.bytes {
+            self.source_log.with_label_values(&[endpoint]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Writes down how full the queues are.
@@ -243,7 +253,7 @@ mod tests {
         metrics.letters.with_label_values(&["open"]).set(1);
         metrics.circuit_open.with_label_values(&["erp"]).set(0);
         let age = Some(std::time::Duration::from_secs(3));
-        metrics.behind("finance/payments", &Behind { waiting: Some(7), age, notes: Vec::new() });
+        metrics.behind("finance/payments", &Behind { waiting: Some(7), age, bytes: Some(4096), notes: Vec::new() });
         let text = String::from_utf8(metrics.render()).unwrap();
         for name in Metrics::NAMES {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing");

@@ -1,0 +1,254 @@
+//! Changes out of the database's own log: what is told, what is not, and what happens where the place in it is lost.
+
+use super::ways::{ALL, arrive, bodies, fault};
+use super::*;
+
+/// What became of rows, in words.
+fn told(peer: &Peer) -> Vec<String> {
+    let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let line = |body: &serde_json::Value| {
+        format!("{} {} {} {}", word(&body["op"]), body["id"], word(&body["name"]), word(&body["before"]))
+    };
+    bodies(peer).iter().map(line).collect()
+}
+
+/// One delivery after the other, so that the order at the peer is the order of the messages.
+fn one_by_one(place: &Place, peer: &Peer) {
+    place.write("systems/sink.yaml", &peer.system("sink", "limits: { concurrency: 1 }"));
+}
+
+pub(super) async fn a_log_tells_every_change_and_its_before(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO t VALUES (1, 'old'), (2, 'older')").await;
+    if database.kind == "postgres" {
+        session.run("ALTER TABLE t REPLICA IDENTITY FULL").await;
+    }
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: t, by: log, every: 50ms, batch: 3 }", ALL, &peer);
+    one_by_one(&place, &peer);
+    if database.kind == "postgres" {
+        assert!(!gatehouse(&place, &["capture", "show", "src/rows"]).await, "nothing is installed");
+        assert!(fault(&place).await.contains("gatehouse capture install src/rows"));
+        assert!(gatehouse(&place, &["capture", "install", "src/rows"]).await, "the statements are shown");
+        assert!(!gatehouse(&place, &["capture", "show", "src/rows"]).await, "and nothing was done");
+    }
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await, "twice is as good as once");
+    assert!(gatehouse(&place, &["capture", "show", "src/rows"]).await);
+    let running = place.start().await;
+    arrive(&peer, 2).await;
+    session.run("INSERT INTO t VALUES (3, '新')").await;
+    session.run("UPDATE t SET name = 'newer' WHERE id = 1").await;
+    session.run("DELETE FROM t WHERE id = 2").await;
+    session.run("UPDATE t SET id = 33 WHERE id = 3").await;
+    session.run("BEGIN").await;
+    session.run("DELETE FROM t WHERE id = 1").await;
+    session.run("ROLLBACK").await;
+    session.run("UPDATE t SET name = NULL WHERE id = 1").await;
+    arrive(&peer, 8).await;
+    running.drained().await;
+    let mut got = told(&peer);
+    got.drain(..2);
+    got.sort();
+    let wanted = [
+        "delete 2 older -",
+        "delete 3 新 -",
+        "insert 3 新 -",
+        "insert 33 新 -",
+        "update 1 newer old",
+        "update 1 null newer",
+    ];
+    assert_eq!(got, wanted);
+    // A column that comes later is in the log at once, and a table that is emptied is told.
+    session.run("ALTER TABLE t ADD COLUMN phone VARCHAR(20)").await;
+    session.run("INSERT INTO t VALUES (5, 'with', '138')").await;
+    arrive(&peer, 9).await;
+    session.run("TRUNCATE TABLE t").await;
+    let letter = running.one_letter().await;
+    assert!(letter.summary.text.contains("TRUNCATE"), "{}", letter.summary.text);
+    running.gateway.stop().await;
+    // What happens while nobody reads is read afterwards, and nothing else.
+    let seen = peer.took().len();
+    session.run("INSERT INTO t VALUES (6, 'meanwhile', NULL)").await;
+    let running = place.start().await;
+    arrive(&peer, seen + 1).await;
+    running.drained().await;
+    assert_eq!(told(&peer)[seen..], ["insert 6 meanwhile -"]);
+    running.gateway.stop().await;
+    if database.kind == "postgres" {
+        assert!(gatehouse(&place, &["capture", "remove", "src/rows", "--yes"]).await);
+        assert_eq!(session.count("pg_replication_slots WHERE database = current_database()").await, 0);
+        assert_eq!(session.count("pg_publication").await, 0);
+    }
+}
+
+/// PostgreSQL: without the whole row before, deletes have the key, updates no row before, and large values that do not change
+/// are looked up.
+pub(super) async fn a_log_without_the_row_before_says_so_by_leaving_it_out(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40), big TEXT)").await;
+    session.run("ALTER TABLE t ALTER COLUMN big SET STORAGE EXTERNAL").await;
+    session.run("CREATE TABLE heap (id INT, name TEXT)").await;
+    session.run("CREATE TABLE sums (id INT PRIMARY KEY, n INT, twice INT GENERATED ALWAYS AS (n * 2) STORED)").await;
+    session.run("INSERT INTO sums VALUES (1, 21)").await;
+    let peer = Peer::start().await;
+    let mapping =
+        format!("{ALL}  - {{ to: big, from: big }}\n  - {{ to: n, from: n }}\n  - {{ to: twice, from: twice }}\n");
+    let place = site(database, "{ table: heap, key: [id], by: log }", &mapping, &peer);
+    assert!(!gatehouse(&place, &["capture", "install", "src/rows"]).await, "it would break the application's updates");
+    session.run("UPDATE heap SET name = 'x'").await;
+    place.write("systems/src.yaml", &database.system("{ table: t, key: [name], by: log }"));
+    assert!(!gatehouse(&place, &["capture", "install", "src/rows"]).await, "deletes would not have the key");
+    place.write("systems/src.yaml", &database.system("{ tables: [t, sums], by: log, every: 50ms }"));
+    one_by_one(&place, &peer);
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    session.run("INSERT INTO t VALUES (1, 'a', repeat('长', 20000))").await;
+    arrive(&peer, 2).await;
+    session.run("UPDATE t SET name = 'b' WHERE id = 1").await;
+    arrive(&peer, 3).await;
+    session.run("UPDATE t SET id = 2 WHERE id = 1").await;
+    session.run("DELETE FROM t WHERE id = 2").await;
+    session.run("UPDATE sums SET n = 4").await;
+    arrive(&peer, 7).await;
+    running.drained().await;
+    let got = bodies(&peer);
+    let line = |body: &serde_json::Value| {
+        let size = body.get("big").map_or(4, |big| big.as_str().map_or(0, |big| big.chars().count()));
+        format!("{} {} {} {} {size}", body["op"], body["id"], body["name"], body["before"])
+    };
+    let mut of_t: Vec<_> = got.iter().filter(|body| body["table"] == "t").map(line).collect();
+    assert_eq!(of_t[..2], [r#""insert" 1 "a" "-" 20000"#, r#""update" 1 "b" "-" 20000"#]);
+    // Two keys go side by side. The row with the key 2 may be gone when it is looked up: then the value is left out, never
+    // said to be empty.
+    let mut rest = of_t.split_off(2);
+    rest.sort();
+    assert_eq!(rest[..2], [r#""delete" 1 null "-" 4"#, r#""delete" 2 null "-" 4"#]);
+    assert!([20000, 4].iter().any(|size| rest[2] == format!(r#""insert" 2 "b" "-" {size}"#)), "{rest:?}");
+    let sums: Vec<_> =
+        got.iter().filter(|body| body["table"] == "sums").map(|body| (&body["n"], &body["twice"])).collect();
+    let none = serde_json::Value::Null;
+    assert_eq!(sums, [(&21.into(), &none), (&4.into(), &none)], "what the server computes is in no way's message");
+    running.gateway.stop().await;
+}
+
+/// PostgreSQL: a slot that is made anew behind the reader's back has not seen everything.
+pub(super) async fn a_lost_place_is_told_and_read_anew_where_that_is_declared(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO t VALUES (1, 'one')").await;
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: t, by: log, every: 50ms }", ALL, &peer);
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    session.run("INSERT INTO t VALUES (2, 'two')").await;
+    arrive(&peer, 2).await;
+    running.drained().await;
+    running.gateway.stop().await;
+    database.drop_slots().await;
+    session.run("INSERT INTO t VALUES (3, 'unseen')").await;
+    assert!(fault(&place).await.contains("there is no slot"));
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    // A gateway that reads on would pass over the third row. It stops.
+    session.run("INSERT INTO t VALUES (4, 'after')").await;
+    let mut gateway = crate::chaos::gateway(place.root()).spawn().expect("starts");
+    until("words of the lost place", async || {
+        let log = std::fs::read_to_string(place.root().join("data/gateway.log")).unwrap_or_default();
+        log.contains("has lost its place in the log") && log.contains("lost: anew")
+    })
+    .await;
+    assert_eq!(peer.took().len(), 2, "{:?}", told(&peer));
+    gateway.kill().await.expect("killed");
+    place.write("systems/src.yaml", &database.system("{ table: t, by: log, every: 50ms, lost: anew }"));
+    let running = place.start().await;
+    arrive(&peer, 6).await;
+    running.drained().await;
+    let mut got = told(&peer);
+    got.drain(..2);
+    got.sort();
+    assert_eq!(got, ["read 1 one -", "read 2 two -", "read 3 unseen -", "read 4 after -"]);
+    session.run("DELETE FROM t WHERE id = 1").await;
+    arrive(&peer, 7).await;
+    running.gateway.stop().await;
+}
+
+/// PostgreSQL: a slot that is not read holds the server's log; above the bound it is told, or let go.
+pub(super) async fn a_slot_that_holds_too_much_is_told_or_let_go(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("CREATE TABLE noise (id INT PRIMARY KEY, v TEXT)").await;
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: t, by: log, every: 50ms, lag: { most: 1MiB } }", ALL, &peer);
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    session.run("INSERT INTO t VALUES (1, 'one')").await;
+    let held =
+        "SELECT pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots WHERE database = current_database()";
+    session.run("INSERT INTO noise SELECT n, repeat(md5(n::text), 40) FROM generate_series(1, 4000) n").await;
+    let number =
+        |rows: Vec<Vec<Option<String>>>| rows[0][0].as_deref().map_or(0, |text| text.parse::<u64>().expect("a number"));
+    let full = number(session.rows(held).await);
+    assert!(full > 1 << 20, "{full}");
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    until("how much is held", async || {
+        let metrics = String::from_utf8(running.gateway.metrics.render()).expect("UTF-8");
+        let line = |line: &str| line.strip_prefix("gatehouse_source_log_bytes{endpoint=\"src/rows\"} ")?.parse().ok();
+        metrics.lines().find_map(line).is_some_and(|bytes: u64| bytes > 1 << 20)
+    })
+    .await;
+    // Idle, it moves on with what others write.
+    until("a slot that has moved on", async || {
+        session.run("INSERT INTO noise VALUES (0, 'x') ON CONFLICT (id) DO UPDATE SET v = md5(noise.v)").await;
+        number(session.rows(&held.replace("restart_lsn", "confirmed_flush_lsn")).await) < full / 2
+    })
+    .await;
+    running.gateway.stop().await;
+    session.run("INSERT INTO t VALUES (2, 'two')").await;
+    session.run("UPDATE noise SET v = v || 'x'").await;
+    let capture = "{ table: t, by: log, every: 50ms, lag: { most: 1MiB, above: anew } }";
+    place.write("systems/src.yaml", &database.system(capture));
+    let running = place.start().await;
+    arrive(&peer, 3).await;
+    running.drained().await;
+    let mut got = told(&peer);
+    got.drain(..1);
+    got.sort();
+    assert_eq!(got, ["read 1 one -", "read 2 two -"], "the log was let go, and the table is read from its beginning");
+    assert!(number(session.rows(held).await) < full, "the disk is free again");
+    session.run("INSERT INTO t VALUES (3, 'three')").await;
+    arrive(&peer, 4).await;
+    running.gateway.stop().await;
+}
+
+pub(super) async fn tables_of_a_log_that_come_later_are_taken_up(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE doc_a (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("CREATE TABLE other (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO doc_a VALUES (1, 'a')").await;
+    let peer = Peer::start().await;
+    let place = site(database, "{ tables: ['doc_*'], by: log, every: 20ms }", ALL, &peer);
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    session.run("CREATE TABLE doc_b (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO doc_b VALUES (2, 'b')").await;
+    // It is in the middle of a transaction when it is published: what that has changed must not be missed.
+    let mut late = database.session().await;
+    late.run("BEGIN").await;
+    late.run("INSERT INTO doc_b VALUES (3, 'late')").await;
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    session.run("INSERT INTO doc_b VALUES (4, 'c')").await;
+    session.run("INSERT INTO other VALUES (9, 'not wanted')").await;
+    late.run("COMMIT").await;
+    let ids = || bodies(&peer).iter().filter_map(|body| body["id"].as_i64()).collect::<std::collections::BTreeSet<_>>();
+    until("every row", async || ids() == [1, 2, 3, 4].into()).await;
+    session.run("ALTER TABLE doc_a DROP COLUMN name").await;
+    session.run("INSERT INTO doc_a VALUES (5)").await;
+    until("the row after", async || ids().contains(&5)).await;
+    running.drained().await;
+    assert!(!ids().contains(&9));
+    running.gateway.stop().await;
+}
