@@ -42,7 +42,7 @@ END
   cat >"$DIR/first.sql" <<END
 CREATE DATABASE IF NOT EXISTS gatehouse CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;
 CREATE USER IF NOT EXISTS 'gatehouse'@'127.0.0.1' IDENTIFIED BY 'gatehouse';
-GRANT ALL PRIVILEGES ON *.* TO 'gatehouse'@'127.0.0.1';
+GRANT ALL PRIVILEGES ON *.* TO 'gatehouse'@'127.0.0.1' WITH GRANT OPTION;
 END
   chown -R mysql:mysql "$DIR"
   mariadb-install-db --defaults-file="$DIR/my.cnf" --auth-root-authentication-method=socket --skip-test-db \

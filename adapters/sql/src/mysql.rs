@@ -27,34 +27,9 @@ pub(crate) struct MySql {
 
 impl MySql {
     pub(crate) fn open(checked: Arc<Checked>, password: Option<&str>) -> Result<Self, Fault> {
-        let lock = checked.limits.timeout.mul_f64(0.5).as_secs().max(1);
-        // Strict: a value that does not fit is an error, never cut.
-        let setup = vec![
-            "SET NAMES utf8mb4".to_owned(),
-            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
-                .to_owned(),
-            format!("SET SESSION innodb_lock_wait_timeout = {lock}"),
-            format!("SET SESSION time_zone = '{}'", offset(&checked.zone)),
-        ];
         let most = (checked.limits.concurrency as usize).max(1);
         let constraints = PoolConstraints::new(1, most).unwrap_or_default();
-        let mut options = OptsBuilder::default()
-            .ip_or_hostname(checked.host.clone())
-            .tcp_port(checked.port)
-            .db_name(Some(checked.target.clone()))
-            .user(Some(checked.user.clone()))
-            .pass(password.map(str::to_owned))
-            // An update that changes nothing has found its row all the same.
-            .client_found_rows(true)
-            .setup(setup)
-            .pool_opts(PoolOpts::default().with_constraints(constraints));
-        if checked.tls {
-            let mut tls = SslOpts::default();
-            if let Some(path) = &checked.ca_file {
-                tls = tls.with_root_certs(vec![path.clone().into()]);
-            }
-            options = options.ssl_opts(Some(tls));
-        }
+        let options = options(&checked, password).pool_opts(PoolOpts::default().with_constraints(constraints));
         Ok(Self { pool: Pool::new(options), checked })
     }
 
@@ -77,6 +52,41 @@ impl MySql {
         let row: Option<i64> = connection.exec_first(sql, (delivery_id,)).await.map_err(|error| explain(&error))?;
         Ok(row.is_some())
     }
+}
+
+/// How a connection is made, and what its session is told first.
+pub(crate) fn options(checked: &Checked, password: Option<&str>) -> OptsBuilder {
+    let lock = checked.limits.timeout.mul_f64(0.5).as_secs().max(1);
+    // A statement ends before the attempt does. Each server reads its own of these comments.
+    let statement = checked.limits.timeout.mul_f64(0.9);
+    // Strict: a value that does not fit is an error, never cut.
+    let setup = vec![
+        "SET NAMES utf8mb4".to_owned(),
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'".to_owned(),
+        format!(
+            "SET SESSION /*M! max_statement_time = {:.3}, */ /*!50708 max_execution_time = {}, */ innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}",
+            statement.as_secs_f64(),
+            statement.as_millis()
+        ),
+        format!("SET SESSION time_zone = '{}'", offset(&checked.zone)),
+    ];
+    let mut options = OptsBuilder::default()
+        .ip_or_hostname(checked.host.clone())
+        .tcp_port(checked.port)
+        .db_name(Some(checked.target.clone()))
+        .user(Some(checked.user.clone()))
+        .pass(password.map(str::to_owned))
+        // An update that changes nothing has found its row all the same.
+        .client_found_rows(true)
+        .setup(setup);
+    if checked.tls {
+        let mut tls = SslOpts::default();
+        if let Some(path) = &checked.ca_file {
+            tls = tls.with_root_certs(vec![path.clone().into()]);
+        }
+        options = options.ssl_opts(Some(tls));
+    }
+    options
 }
 
 #[async_trait]
@@ -176,7 +186,7 @@ fn bind(value: &Value) -> mysql_async::Value {
 
 /// A zone as an offset: servers often lack the names. One with daylight saving is taken at today's offset by the
 /// server's clock only through its name, so such a name is handed over as it is.
-fn offset(zone: &str) -> String {
+pub(crate) fn offset(zone: &str) -> String {
     let Ok(found) = jiff::tz::TimeZone::get(zone) else { return "+00:00".to_owned() };
     match found.to_fixed_offset() {
         Ok(fixed) => format!(
@@ -191,7 +201,7 @@ fn offset(zone: &str) -> String {
 }
 
 /// An error by its number (MariaDB error codes).
-fn explain(error: &Error) -> Fault {
+pub(crate) fn explain(error: &Error) -> Fault {
     let Error::Server(server) = error else {
         return Fault::new(Code::Unreachable, "the connection to the database was lost").private(error.to_string());
     };

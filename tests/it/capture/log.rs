@@ -4,7 +4,7 @@ use super::ways::{ALL, arrive, bodies, fault};
 use super::*;
 
 /// What became of rows, in words.
-fn told(peer: &Peer) -> Vec<String> {
+fn told_of(peer: &Peer) -> Vec<String> {
     let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let line = |body: &serde_json::Value| {
         format!("{} {} {} {}", word(&body["op"]), body["id"], word(&body["name"]), word(&body["before"]))
@@ -48,7 +48,7 @@ pub(super) async fn a_log_tells_every_change_and_its_before(database: &Database)
     session.run("UPDATE t SET name = NULL WHERE id = 1").await;
     arrive(&peer, 8).await;
     running.drained().await;
-    let mut got = told(&peer);
+    let mut got = told_of(&peer);
     got.drain(..2);
     got.sort();
     let wanted = [
@@ -74,7 +74,7 @@ pub(super) async fn a_log_tells_every_change_and_its_before(database: &Database)
     let running = place.start().await;
     arrive(&peer, seen + 1).await;
     running.drained().await;
-    assert_eq!(told(&peer)[seen..], ["insert 6 meanwhile -"]);
+    assert_eq!(told_of(&peer)[seen..], ["insert 6 meanwhile -"]);
     running.gateway.stop().await;
     if database.kind == "postgres" {
         assert!(gatehouse(&place, &["capture", "remove", "src/rows", "--yes"]).await);
@@ -160,13 +160,13 @@ pub(super) async fn a_lost_place_is_told_and_read_anew_where_that_is_declared(da
         log.contains("has lost its place in the log") && log.contains("lost: anew")
     })
     .await;
-    assert_eq!(peer.took().len(), 2, "{:?}", told(&peer));
+    assert_eq!(peer.took().len(), 2, "{:?}", told_of(&peer));
     gateway.kill().await.expect("killed");
     place.write("systems/src.yaml", &database.system("{ table: t, by: log, every: 50ms, lost: anew }"));
     let running = place.start().await;
     arrive(&peer, 6).await;
     running.drained().await;
-    let mut got = told(&peer);
+    let mut got = told_of(&peer);
     got.drain(..2);
     got.sort();
     assert_eq!(got, ["read 1 one -", "read 2 two -", "read 3 unseen -", "read 4 after -"]);
@@ -213,7 +213,7 @@ pub(super) async fn a_slot_that_holds_too_much_is_told_or_let_go(database: &Data
     let running = place.start().await;
     arrive(&peer, 3).await;
     running.drained().await;
-    let mut got = told(&peer);
+    let mut got = told_of(&peer);
     got.drain(..1);
     got.sort();
     assert_eq!(got, ["read 1 one -", "read 2 two -"], "the log was let go, and the table is read from its beginning");
@@ -250,5 +250,172 @@ pub(super) async fn tables_of_a_log_that_come_later_are_taken_up(database: &Data
     until("the row after", async || ids().contains(&5)).await;
     running.drained().await;
     assert!(!ids().contains(&9));
+    running.gateway.stop().await;
+}
+
+/// A transaction of more rows than are held at once, cut off in the middle of its reading; and one that is not committed.
+pub(super) async fn a_large_transaction_is_read_in_pieces(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40), pad TEXT)").await;
+    if database.kind == "postgres" {
+        session.run("ALTER TABLE t ALTER COLUMN pad SET STORAGE EXTERNAL").await;
+    }
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: t, by: log, every: 50ms, batch: 100 }", ALL, &peer);
+    session.run("INSERT INTO t VALUES (1, 'first', NULL)").await;
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    let many = database.by(
+        "",
+        "INSERT INTO t SELECT n, 'row', repeat('x', 60000) FROM generate_series(10, 1509) n",
+        "INSERT INTO t SELECT seq, 'row', repeat('x', 60000) FROM seq_10_to_1509",
+    );
+    session.run("BEGIN").await;
+    session.run(many).await;
+    session.run("ROLLBACK").await;
+    session.run(many).await;
+    arrive(&peer, 400).await;
+    running.gateway.stop().await;
+    let running = place.start().await;
+    session.run("INSERT INTO t VALUES (2, 'last', NULL)").await;
+    let ids = || bodies(&peer).iter().filter_map(|body| body["id"].as_i64()).collect::<std::collections::BTreeSet<_>>();
+    until("every row", async || ids().len() == 1502).await;
+    running.drained().await;
+    let keys: std::collections::BTreeSet<_> = peer.took().into_iter().map(|got| got.key).collect();
+    assert_eq!(keys.len(), 1502, "what came twice came with the same id");
+    running.gateway.stop().await;
+}
+
+/// MariaDB: what keeps the log from being read whole is told with its mend; and a log that the server has removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binlog_that_cannot_be_read_is_refused_with_its_mend() {
+    let Some(database) = Database::on_its_own("mysql").await else { return };
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO t VALUES (1, 'one')").await;
+    let peer = Peer::start().await;
+    let place = site(&database, "{ table: t, by: log, every: 50ms }", ALL, &peer);
+    for (set, back, word) in [
+        ("binlog_format = STATEMENT", "binlog_format = ROW", "SET GLOBAL binlog_format = 'ROW'"),
+        ("binlog_row_image = MINIMAL", "binlog_row_image = FULL", "SET GLOBAL binlog_row_image = 'FULL'"),
+        ("binlog_row_metadata = MINIMAL", "binlog_row_metadata = FULL", "SET GLOBAL binlog_row_metadata = 'FULL'"),
+    ] {
+        session.run(&format!("SET GLOBAL {set}")).await;
+        let told = fault(&place).await;
+        assert!(told.contains(word), "{set}: {told}");
+        session.run(&format!("SET GLOBAL {back}")).await;
+    }
+    session.run("CREATE TABLE u (id UUID PRIMARY KEY)").await;
+    place.write("systems/src.yaml", &database.system("{ table: u, by: log }"));
+    assert!(fault(&place).await.contains("leave it out with `columns`"));
+    place.write("systems/src.yaml", &database.system("{ table: t, by: log, every: 50ms }"));
+    session.run("CREATE USER 'reader'@'127.0.0.1' IDENTIFIED BY 'gatehouse'").await;
+    session.run("GRANT SELECT ON *.* TO 'reader'@'127.0.0.1'").await;
+    let system = database.system("{ table: t, by: log, every: 50ms }");
+    place.write("systems/src.yaml", &system.replace("user: gatehouse", "user: reader"));
+    let told = fault(&place).await;
+    assert!(told.contains("GRANT REPLICATION SLAVE, REPLICATION CLIENT"), "{told}");
+    session.run("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'reader'@'127.0.0.1'").await;
+    let running = place.start().await;
+    arrive(&peer, 1).await;
+    // A session that writes statements instead of rows is told, not passed over.
+    session.run("SET SESSION binlog_format = STATEMENT").await;
+    session.run("INSERT INTO t VALUES (2, 'two')").await;
+    session.run("SET SESSION binlog_format = ROW").await;
+    let letter = running.one_letter().await;
+    assert!(letter.summary.text.contains("a statement stands in the log"), "{}", letter.summary.text);
+    session.run("INSERT INTO t VALUES (3, 'three')").await;
+    arrive(&peer, 2).await;
+    running.gateway.stop().await;
+    // The log goes before it is read.
+    session.run("INSERT INTO t VALUES (4, 'four')").await;
+    session.run("FLUSH BINARY LOGS").await;
+    session.run("FLUSH BINARY LOGS").await;
+    let last = session.rows("SHOW MASTER STATUS").await[0][0].clone().expect("a file");
+    // The server removes nothing that a connection still reads, and sees only now and then that one is gone.
+    until("a log that is gone", async || {
+        session.run(&format!("PURGE BINARY LOGS TO '{last}'")).await;
+        session.rows("SHOW BINARY LOGS").await[0][0].as_deref() == Some(last.as_str())
+    })
+    .await;
+    let mut gateway = crate::chaos::gateway(place.root()).spawn().expect("starts");
+    until("words of the lost place", async || {
+        let log = std::fs::read_to_string(place.root().join("data/gateway.log")).unwrap_or_default();
+        log.contains("has lost its place in the log") && log.contains("the server has removed")
+    })
+    .await;
+    gateway.kill().await.expect("killed");
+    assert_eq!(peer.took().len(), 2, "{:?}", told_of(&peer));
+    place.write("systems/src.yaml", &database.system("{ table: t, by: log, every: 50ms, lost: anew }"));
+    let running = place.start().await;
+    arrive(&peer, 6).await;
+    running.gateway.stop().await;
+    // The same name, another file: the log was begun anew.
+    session.run("RESET MASTER").await;
+    session.run("INSERT INTO t VALUES (5, 'five')").await;
+    for _ in 0..20 {
+        session.run("FLUSH BINARY LOGS").await;
+    }
+    let running = place.start().await;
+    arrive(&peer, 11).await;
+    running.drained().await;
+    let got = told_of(&peer);
+    assert!(got[6..].iter().all(|line| line.starts_with("read ")), "{got:?}");
+    running.gateway.stop().await;
+}
+
+/// Off hours: nothing is looked at, or only no table is read for the first time.
+pub(super) async fn hours_are_kept(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO t VALUES (1, 'there')").await;
+    let hour = i16::from(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).hour());
+    // From two hours after this one to two before it: a test that goes on past the hour is still outside.
+    let (from, to) = ((hour + 2) % 24, (hour + 22) % 24);
+    let peer = Peer::start().await;
+    let off = format!("{{ table: t, by: log, every: 50ms, snapshot_hours: '{from:02}:00-{to:02}:00' }}");
+    let place = site(database, &off, ALL, &peer);
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    let mut next = 10;
+    until("a change out of the log", async || {
+        session.run(&format!("INSERT INTO t VALUES ({next}, 'new')")).await;
+        next += 1;
+        !peer.took().is_empty()
+    })
+    .await;
+    running.drained().await;
+    assert!(told_of(&peer).iter().all(|line| line.starts_with("insert ")), "{:?}", told_of(&peer));
+    running.gateway.stop().await;
+    let on = format!("{{ table: t, by: log, every: 50ms, snapshot_hours: '{to:02}:00-{from:02}:00' }}");
+    place.write("systems/src.yaml", &database.system(&on));
+    let running = place.start().await;
+    until("the first reading", async || told_of(&peer).contains(&"read 1 there -".to_owned())).await;
+    running.gateway.stop().await;
+    // The same of looks: an endpoint that rests beside one that does not.
+    let system = |hours: &str| {
+        let rows = format!("  rows:\n    capture: {{ table: t, by: watermark, watermark: id, overlap: 100ms, every: 20ms, hours: '{hours}' }}\n");
+        let more = "  more:\n    capture: { table: more, by: watermark, watermark: id, overlap: 100ms, every: 20ms }\n";
+        database.writes("src", &format!("{rows}{more}"))
+    };
+    session.run("CREATE TABLE more (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    session.run("INSERT INTO more VALUES (1000, 'more')").await;
+    let peer = Peer::start().await;
+    let place = site(database, &off, ALL, &peer);
+    place.write("systems/src.yaml", &system(&format!("{from:02}:00-{to:02}:00")));
+    let route = |name: &str| format!("  - {{ route: {name}, from: src/{name}, map: change, type: row, to: [{{ target: sink/put }}] }}\n");
+    place.write("orders.yaml", &format!("version: 1\nroutes:\n{}{}  - {{ route: orders, from: shop/orders, type: order.paid, to: [{{ target: sink/put }}] }}\n", route("rows"), route("more")));
+    let running = place.start().await;
+    for id in 1001..1004 {
+        until("a row of the other", async || bodies(&peer).iter().any(|body| body["id"] == id - 1)).await;
+        session.run(&format!("INSERT INTO more VALUES ({id}, 'more')")).await;
+    }
+    running.drained().await;
+    assert!(bodies(&peer).iter().all(|body| body["table"] == "more"), "{:?}", told_of(&peer));
+    running.gateway.stop().await;
+    place.write("systems/src.yaml", &system(&format!("{to:02}:00-{from:02}:00")));
+    let running = place.start().await;
+    until("the rows", async || bodies(&peer).iter().any(|body| body["table"] == "t")).await;
     running.gateway.stop().await;
 }

@@ -40,8 +40,8 @@ async fn every_type(database: &Database, by: &str) {
             "INSERT INTO 所有类型 VALUES (9007199254740993, 12345678901234567.80, E'张三（𠮷）\\n\"q\" \\\\ \\'s', true, '0001-01-01', '2026-11-24 08:00:00.123456+08', '\\x00ff', repeat('长', 340000), NULL, 'NaN', '{1,2}', '{\"a\": 1.10}', '{\"b\":1,  \"a\":[1.0]}', '女', 12.50, '[1,5)', 'ab', b'10110', '{{a,NULL},{\"x, y\",\"\"}}', ROW('钉', 3), '1 day 02:00', '10.0.0.0/8', 'x', '6d4ce2c8-7a3e-4b5c-9f40-1d2e3f405162')",
         ),
         "mysql" => (
-            "CREATE TABLE 所有类型 (id BIGINT UNSIGNED PRIMARY KEY, price DECIMAL(20,2), name TEXT CHARACTER SET gbk, flag BOOLEAN, born DATE, at DATETIME(6), raw VARBINARY(10), big LONGTEXT, vacant INT, odd BIT(3), kind ENUM('男','女'))",
-            "INSERT INTO 所有类型 VALUES (18446744073709551615, 12345678901234567.80, '张三（镕）\n\"q\" \\\\ \\'s', true, '0001-01-01', '2026-11-24 08:00:00.123456', x'00ff', repeat('长', 340000), NULL, b'101', '女')",
+            "CREATE TABLE 所有类型 (id BIGINT UNSIGNED PRIMARY KEY, price DECIMAL(20,2), name TEXT CHARACTER SET gbk, flag BOOLEAN, born DATE, at DATETIME(6), raw VARBINARY(10), big LONGTEXT, vacant INT, odd BIT(3), kind ENUM('男','女'), mid MEDIUMINT UNSIGNED, low TINYINT, f FLOAT, d DOUBLE, fixed DOUBLE(10,2), y YEAR, c CHAR(5), bin BINARY(4), picks SET('a','乙','c') CHARACTER SET gbk, t TIME(2), moment TIMESTAMP(3) NULL, doc JSON, west VARCHAR(20) CHARACTER SET latin1, spot POINT, twice INT AS (low * 2) STORED, thrice INT AS (low * 3) VIRTUAL)",
+            "INSERT INTO 所有类型 VALUES (18446744073709551615, 12345678901234567.80, '张三（镕）\n\"q\" \\\\ \\'s', true, '0001-01-01', '2026-11-24 08:00:00.123456', x'00ff', repeat('长', 340000), NULL, b'101', '女', 16777215, -5, 123456.789, 0.1 + 0.2e0, 1.5, 2026, 'ab', x'0100', 'a,乙', '-101:02:03.45', '2026-11-24 08:00:00.120', '{\"a\": 1.10, \"b\": [null, \"乙\"]}', 'Größe', POINT(1, 2.5), DEFAULT, DEFAULT)",
         ),
         _ => (
             "CREATE TABLE 所有类型 (id INTEGER PRIMARY KEY, price TEXT, name TEXT, flag BOOLEAN, born TEXT, at TEXT, raw BLOB, big TEXT, vacant INT, odd REAL)",

@@ -162,6 +162,8 @@ async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
                     eprintln!("   {} {} {}", got.status, got.key, got.body);
                 }
             }
+            let log = std::fs::read_to_string(place.root().join("data/gateway.log")).unwrap_or_default();
+            log.lines().rev().take(20).for_each(|line| eprintln!("gateway: {line}"));
             panic!("seed {seed}: the target is not the source");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -9,6 +9,7 @@ use gatehouse_core::yaml::Located;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::hours::Hours;
 use crate::file::{Table, is_identifier};
 
 /// How a table's rows come in.
@@ -44,6 +45,12 @@ pub struct CaptureFile {
     /// All but `outbox`: whether the rows that are there at the first start are read first. Default true.
     #[serde(default)]
     pub snapshot: Option<bool>,
+    /// All but `outbox`: the hours in which such a first reading goes on, in the system's `zone`: `20:00-06:00`. Default: all.
+    #[serde(default)]
+    pub snapshot_hours: Option<Located<String>>,
+    /// All but `log`: the hours in which the database is looked at. Default: all.
+    #[serde(default)]
+    pub hours: Option<Located<String>>,
     /// `watermark`: the column that grows with each change: `updated_at`, `version`.
     #[serde(default)]
     pub watermark: Option<Located<String>>,
@@ -135,6 +142,8 @@ pub(crate) struct Capture {
     pub(crate) batch: u32,
     pub(crate) order_by: Vec<String>,
     pub(crate) snapshot: bool,
+    pub(crate) snapshot_hours: Option<Hours>,
+    pub(crate) hours: Option<Hours>,
 }
 
 /// Which way changes are found.
@@ -210,13 +219,15 @@ pub(crate) fn check(
         problems.push(Problem::error(code, file, at.clone(), text));
     };
     let by = read.by.as_str();
-    let foreign: [(_, Option<&std::ops::Range<usize>>, &[&str]); 8] = [
+    let foreign: [(_, Option<&std::ops::Range<usize>>, &[&str]); 10] = [
         ("watermark", read.watermark.as_ref().map(|at| &at.span), &["watermark"]),
         ("overlap", read.overlap.as_ref().map(|at| &at.span), &["watermark"]),
         ("sent", read.sent.as_ref().map(|at| &at.span), &["outbox"]),
         ("id", read.id.as_ref().map(|at| &at.span), &["outbox"]),
         ("payload", read.payload.as_ref().map(|at| &at.span), &["outbox"]),
         ("snapshot", read.snapshot.map(|_| &read.by.span), &["watermark", "trigger", "log"]),
+        ("snapshot_hours", read.snapshot_hours.as_ref().map(|at| &at.span), &["watermark", "trigger", "log"]),
+        ("hours", read.hours.as_ref().map(|at| &at.span), &["watermark", "outbox", "trigger"]),
         ("lost", read.lost.as_ref().map(|at| &at.span), &["log"]),
         ("lag", read.lag.most.as_ref().or(read.lag.above.as_ref()).map(|at| &at.span), &["log"]),
     ];
@@ -274,6 +285,16 @@ pub(crate) fn check(
             None
         }
     };
+    let hours = |at: &Option<Located<String>>, problems: &mut Problems| {
+        let at = at.as_ref()?;
+        let hours = at.parse::<Hours>().ok();
+        if hours.is_none() {
+            let text = "expected hours such as `20:00-06:00`";
+            problems.push(Problem::error("bad-value", file, at.span.clone(), text));
+        }
+        hours
+    };
+    let (snapshot_hours, hours) = (hours(&read.snapshot_hours, problems), hours(&read.hours, problems));
     let time = |at: &Option<Located<String>>, default: u64, problems: &mut Problems| match at {
         None => Some(Duration::from_secs(default)),
         Some(at) => {
@@ -310,6 +331,8 @@ pub(crate) fn check(
         batch: read.batch.as_ref().map_or(500, |batch| batch.value),
         order_by: names(&read.order_by),
         snapshot: read.snapshot.unwrap_or(true),
+        snapshot_hours,
+        hours,
     };
     (problems.iter().count() == before).then_some(capture)
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod file;
 mod hand;
+mod hours;
 pub(crate) mod install;
 mod log;
 mod outbox;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use crate::file::{Checked, Table};
 use file::{Capture, How};
 use hand::{Change, Op};
+use hours::Hours;
 use position::{Position, Snapshot, TablePosition};
 use source::{Column, Described, Source};
 
@@ -41,6 +43,9 @@ pub(crate) use slice::Shelf;
 /// After how long the catalogue is looked at for tables and columns that came, went or changed, at the latest after so many
 /// looks for rows.
 const LOOK_AGAIN: (Duration, u32) = (Duration::from_secs(60), 30);
+
+/// How often the clock is looked at outside of the hours in which something is read.
+const REST: Duration = Duration::from_secs(5);
 
 /// How often changes that wait are counted while there are many: the count goes through all of them.
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
@@ -277,6 +282,11 @@ impl Reader {
         format!("{}/{}", self.checked.name, self.endpoint)
     }
 
+    /// The hours of first readings, where it is none of them now.
+    fn rests(&self) -> Option<Hours> {
+        self.capture.snapshot_hours.filter(|hours| !hours.now(&self.checked.zone))
+    }
+
     async fn read(mut self: Box<Self>, intake: &dyn Intake) -> Result<(), Fault> {
         let endpoint = self.full_name();
         let cursor = intake.cursor(&endpoint).await?;
@@ -291,6 +301,12 @@ impl Reader {
         let mut notes: Vec<String> = Vec::new();
         loop {
             let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), ..Behind::default() };
+            if let Some(hours) = self.capture.hours.filter(|hours| !hours.now(&self.checked.zone)) {
+                behind = Behind { notes: vec![format!("it is read in the hours {hours} only")], ..Behind::default() };
+                intake.behind(&endpoint, behind);
+                tokio::time::sleep(REST).await;
+                continue;
+            }
             let busy = match self.round(intake, &mut place, &mut behind).await {
                 Ok(busy) => busy,
                 Err(fault) if fault.code == Code::Misconfigured => {
@@ -377,7 +393,9 @@ impl Reader {
                 }
                 How::Log { .. } => {}
             }
-            if matches!(table.snapshot, Snapshot::After(_)) {
+            if let (Snapshot::After(_), Some(hours)) = (&table.snapshot, self.rests()) {
+                behind.notes.push(format!("the first reading of `{}` goes on in the hours {hours} only", open.name()));
+            } else if matches!(table.snapshot, Snapshot::After(_)) {
                 snapshot::step(self, open, &position.run, &mut table.snapshot, intake).await?;
                 place.moved = true;
             }

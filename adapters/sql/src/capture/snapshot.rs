@@ -3,10 +3,12 @@
 use gatehouse_core::adapter::Intake;
 use gatehouse_core::fault::Fault;
 
+use super::file::How;
 use super::hand::{self, Op};
 use super::position::Snapshot;
 use super::sql::Page;
 use super::{Open, Reader};
+use crate::file::Database;
 
 /// Reads and hands over the next piece.
 pub(super) async fn step(
@@ -27,7 +29,12 @@ pub(super) async fn step(
         past: None,
         limit: reader.capture.batch,
     };
-    let (sql, values) = page.query(reader.checked.database);
+    let (mut sql, values) = page.query(reader.checked.database);
+    if let (Database::MySql, How::Log { .. }) = (reader.checked.database, &reader.capture.how) {
+        // A transaction stands in the log a moment before it can be seen, and holds its rows until then: with a lock of its own
+        // this look waits for it, and is never older than what was handed over of the log.
+        sql.push_str(" LOCK IN SHARE MODE");
+    }
     let rows = reader.source.ask(&sql, &values).await?;
     let full = rows.len() >= reader.capture.batch as usize;
     let endpoint = reader.full_name();

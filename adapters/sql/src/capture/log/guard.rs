@@ -1,17 +1,18 @@
 //! The guard of a source whose log is read: a slot keeps the server from removing its log, and a full disk stops the database.
 //! So what is held is looked at, told before it is too much, and, where that is declared, let go.
 
+use gatehouse_core::Value;
 use gatehouse_core::fault::Fault;
 
 use super::super::Reader;
 use super::super::file::{Above, How};
-use super::slot;
+use super::{binlog_server, slot};
 use crate::file::Database;
 
 /// What a look at the source's disk came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
-    /// How much of the log is held for us, in bytes.
+    /// How much of the log is held for us or not read yet, in bytes.
     pub(super) bytes: Option<u64>,
     /// It is more than it may be.
     pub(super) over: bool,
@@ -25,10 +26,16 @@ pub(super) fn drops(reader: &Reader) -> bool {
 }
 
 /// Looks how much of the log the server holds for a reader.
-pub(super) async fn look(reader: &Reader) -> Result<Look, Fault> {
+pub(super) async fn look(reader: &Reader, mark: Option<&Value>) -> Result<Look, Fault> {
     let How::Log { most, .. } = reader.capture.how else { return Ok(Look::default()) };
     if reader.checked.database != Database::Postgres {
-        return Ok(Look::default());
+        // Nothing is held for us: the server removes its log when it is old enough.
+        let bytes = binlog_server::unread(reader, mark).await?;
+        let over = bytes.is_some_and(|bytes| bytes > most);
+        let note = over.then(|| {
+            format!("more than {} MiB of the log are not read yet (`lag`): the server removes it when it is old enough, read or not", most >> 20)
+        });
+        return Ok(Look { bytes, over, note });
     }
     let Some(slot) = slot::slot(reader).await? else { return Ok(Look::default()) };
     let (over, mib) = (slot.held > most, most >> 20);

@@ -5,12 +5,16 @@
 //! A first reading goes by pieces, as by trigger: the log is read from before the first piece, and a piece is never older
 //! than a change that was handed over before it, because a change is handed over only once it can be seen.
 
+mod binlog;
+mod binlog_server;
+mod cells;
 mod guard;
 mod pgoutput;
 mod postgres;
 mod slot;
 mod tuples;
 mod wire;
+mod words;
 
 use std::time::Duration;
 
@@ -21,7 +25,7 @@ use gatehouse_core::fault::{Code, Fault, Verdict};
 use tokio::time::Instant;
 
 use super::file::{How, Lost};
-use super::hand::{self, Change};
+use super::hand::{self, Change, Op};
 use super::install::Status;
 use super::position::{Position, Snapshot, TablePosition};
 use super::{Place, Reader};
@@ -92,7 +96,7 @@ pub(super) async fn drain(
     };
     if open.guarded.is_none_or(|looked| looked.elapsed() >= IDLE) {
         open.guarded = Some(Instant::now());
-        let look = guard::look(reader).await?;
+        let look = guard::look(reader, place.position.log.as_ref()).await?;
         if look.over && guard::drops(reader) {
             drop(open);
             anew(reader, &mut place.position).await?;
@@ -107,7 +111,7 @@ pub(super) async fn drain(
     behind.bytes = open.bytes;
     behind.notes.extend(open.notes.iter().cloned());
     let reading = place.position.tables.values().any(|table| matches!(table.snapshot, Snapshot::After(_)));
-    let wait = if reading { GLANCE } else { reader.capture.every };
+    let wait = if reading && reader.rests().is_none() { GLANCE } else { reader.capture.every };
     let piece = open.log.next(reader, &place.position.run, reader.capture.batch as usize, wait).await?;
     behind.age = Some(piece.age.unwrap_or_default());
     let handed = !piece.told.is_empty();
@@ -133,6 +137,30 @@ pub(super) async fn confirm(place: &mut Place) -> Result<(), Fault> {
     open.confirmed = Instant::now();
     place.log = Some(open);
     Ok(())
+}
+
+/// The changes that one of the log is: two where a row's key has changed. `whole` tells whether the row before is all of it.
+fn changes_of(
+    open: &super::Open,
+    op: Op,
+    id: &str,
+    old: Option<(Value, String)>,
+    new: Option<(Value, String)>,
+    whole: bool,
+) -> Vec<Change> {
+    let key = open.key_names();
+    match (old, new) {
+        (Some((old, gone)), Some((new, text))) if hand::values(&old, &key) != hand::values(&new, &key) => vec![
+            open.change_of(Op::Delete, format!("{id}-gone"), old, None, gone),
+            open.change_of(Op::Insert, format!("{id}-here"), new, None, text),
+        ],
+        (old, Some((new, text))) => {
+            let before = old.map(|(old, _)| old).filter(|_| whole);
+            vec![open.change_of(op, id.to_owned(), new, before, text)]
+        }
+        (Some((old, text)), None) => vec![open.change_of(op, id.to_owned(), old, None, text)],
+        (None, None) => Vec::new(),
+    }
 }
 
 async fn hand_over(reader: &Reader, intake: &dyn Intake, told: Vec<Told>) -> Result<(), Fault> {
@@ -165,7 +193,15 @@ async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
     }
     let log = match reader.checked.database {
         Database::Postgres => postgres::open(reader, place.position.log.as_ref()).await?,
-        Database::MySql | Database::Sqlite => return Err(no_log()),
+        Database::MySql => {
+            if place.position.log.is_none() {
+                // From now on; the tables are read after this is saved.
+                place.position.log = Some(binlog_server::now(reader).await?.value());
+                place.save().await?;
+            }
+            binlog::open(reader, place.position.log.as_ref()).await?
+        }
+        Database::Sqlite => return Err(no_log()),
     };
     Ok(Open { log, confirmed: Instant::now(), guarded: None, notes: Vec::new(), bytes: None })
 }
@@ -174,7 +210,8 @@ async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
 async fn lost(reader: &Reader, position: &Position) -> Result<Option<String>, Fault> {
     match reader.checked.database {
         Database::Postgres => slot::lost(reader, position.log.as_ref()).await,
-        Database::MySql | Database::Sqlite => Err(no_log()),
+        Database::MySql => binlog_server::lost(reader, position.log.as_ref()).await,
+        Database::Sqlite => Err(no_log()),
     }
 }
 
@@ -182,7 +219,9 @@ async fn lost(reader: &Reader, position: &Position) -> Result<Option<String>, Fa
 async fn anew(reader: &Reader, position: &mut Position) -> Result<(), Fault> {
     match reader.checked.database {
         Database::Postgres => slot::renew(reader).await?,
-        Database::MySql | Database::Sqlite => return Err(no_log()),
+        // There is nothing that the server keeps for us.
+        Database::MySql => {}
+        Database::Sqlite => return Err(no_log()),
     }
     *position = Position { run: super::new_run(), ..Position::default() };
     Ok(())
@@ -208,7 +247,11 @@ pub(super) async fn settle(reader: &Reader, place: &mut Place, behind: &mut Behi
     if waiting.is_empty() {
         return Ok(());
     }
-    let now = reader.source.open_transactions().await?;
+    // Whatever is committed after the place from which a binlog is read stands in it.
+    let now = match reader.checked.database {
+        Database::Postgres => reader.source.open_transactions().await?,
+        Database::MySql | Database::Sqlite => None,
+    };
     for name in waiting {
         let then = place.awaited.entry(name.clone()).or_insert_with(|| now.clone());
         if !matches!((then, &now), (Some(then), Some(now)) if !then.is_disjoint(now)) {
@@ -235,7 +278,8 @@ pub(super) async fn must_be_there(reader: &mut Reader) -> Result<(), Fault> {
             reader.tables = tables;
             Ok(())
         }
-        Database::MySql | Database::Sqlite => Err(no_log()),
+        Database::MySql => binlog_server::must_be_there(reader).await,
+        Database::Sqlite => Err(no_log()),
     }
 }
 
@@ -251,7 +295,8 @@ pub(super) async fn take_up(reader: &Reader, tables: &mut Vec<super::Open>) -> R
 pub(super) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
     match reader.checked.database {
         Database::Postgres => slot::statements(reader).await,
-        Database::MySql | Database::Sqlite => Err(no_log()),
+        Database::MySql => Ok(Vec::new()),
+        Database::Sqlite => Err(no_log()),
     }
 }
 
@@ -267,6 +312,7 @@ pub(super) fn removal(reader: &Reader) -> Vec<String> {
 pub(super) async fn status(reader: &Reader) -> Result<Status, Fault> {
     match reader.checked.database {
         Database::Postgres => slot::status(reader).await,
-        Database::MySql | Database::Sqlite => Err(no_log()),
+        Database::MySql => binlog_server::status(reader).await,
+        Database::Sqlite => Err(no_log()),
     }
 }

@@ -326,10 +326,7 @@ async fn made(
         (Ok(old), Ok(new)) => (old, new),
         (Err(fault), _) | (_, Err(fault)) => return Ok(Err(fault)),
     };
-    let Some((mut row, mut text)) = new else {
-        let Some((row, text)) = old else { return Ok(Ok(Vec::new())) };
-        return Ok(Ok(vec![open.change_of(op, id.to_owned(), row, None, text)]));
-    };
+    let Some((mut row, mut text)) = new else { return Ok(Ok(super::changes_of(open, op, id, old, None, false))) };
     let mut id = id.to_owned();
     let missing = raw.new.as_ref().map(Row::unchanged).unwrap_or_default();
     if !missing.is_empty() {
@@ -343,19 +340,8 @@ async fn made(
             text = String::from_utf8_lossy(&json::encode(&row)).into_owned();
         }
     }
-    let key = open.key_names();
-    let moved = old.as_ref().is_some_and(|(old, _)| hand::values(old, &key) != hand::values(&row, &key));
     let whole = raw.old.as_ref().is_some_and(|old| !old.identity_only);
-    Ok(Ok(match old {
-        Some((old, gone)) if moved => vec![
-            open.change_of(Op::Delete, format!("{id}-gone"), old, None, gone),
-            open.change_of(Op::Insert, format!("{id}-here"), row, None, text),
-        ],
-        old => {
-            let before = old.map(|(old, _)| old).filter(|_| whole);
-            vec![open.change_of(op, id, row, before, text)]
-        }
-    }))
+    Ok(Ok(super::changes_of(open, op, &id, old, Some((row, text)), whole)))
 }
 
 #[cfg(test)]
