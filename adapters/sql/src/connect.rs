@@ -56,7 +56,7 @@ pub struct Wanted {
     pub tables: Vec<String>,
     /// The tables are written to, not read.
     pub write: bool,
-    /// How tables are read: `watermark`, `outbox` or `trigger`. Default: by watermark where a column looks like one.
+    /// How tables are read: `watermark`, `outbox`, `trigger` or `log`. Default: by watermark where a column looks like one.
     pub by: Option<String>,
 }
 
@@ -236,9 +236,10 @@ fn captured(system: &mut String, table: &Described, by: Option<&str>) -> Result<
             ));
         }
         (Some("outbox"), _) => format!("{{ table: {name}, by: outbox, sent: delete{key} }}"),
+        (Some("log"), _) => format!("{{ table: {name}, by: log{key} }}"),
         (None | Some("trigger"), _) => format!("{{ table: {name}, by: trigger{key} }}"),
         (Some(other), _) => {
-            return Err(format!("`{other}` is no way to read: there are watermark, outbox and trigger"));
+            return Err(format!("`{other}` is no way to read: there are watermark, outbox, trigger and log"));
         }
     };
     if table.key.is_empty() {

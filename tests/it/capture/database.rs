@@ -126,7 +126,10 @@ impl Database {
             "sqlite" => {}
             "postgres" => {
                 self.drop_slots().await;
-                self.outside(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+                // The server's own housekeeping may be in it.
+                let mut session = Link { kind: self.kind, url: self.url.clone() }.session().await;
+                let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+                crate::harness::until("a database that is gone", async || session.try_run(&sql).await.is_ok()).await;
             }
             _ => self.outside(&format!("DROP DATABASE {}", self.name)).await,
         }
@@ -210,6 +213,20 @@ impl Server {
         let server = Self { run, script };
         server.steer("start").await;
         server
+    }
+
+    /// From now on a PostgreSQL speaks TLS too, with this certificate and key.
+    pub(super) async fn speak_tls(&self, certificate: &str, key: &str) {
+        let data = self.run.path().join("postgres.d/data");
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            std::fs::write(data.join(name), text).expect("written");
+            say(tokio::process::Command::new("chown").arg("postgres:postgres").arg(data.join(name))).await;
+            say(tokio::process::Command::new("chmod").arg("600").arg(data.join(name))).await;
+        }
+        let path = data.join("postgresql.conf");
+        let settings = std::fs::read_to_string(&path).expect("settings");
+        std::fs::write(&path, format!("{settings}ssl = on\n")).expect("written");
+        self.steer("restart").await;
     }
 
     /// Does what its control script is told: `kill`, `start`.

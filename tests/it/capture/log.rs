@@ -205,21 +205,22 @@ pub(super) async fn a_slot_that_holds_too_much_is_told_or_let_go(database: &Data
         number(session.rows(&held.replace("restart_lsn", "confirmed_flush_lsn")).await) < full / 2
     })
     .await;
+    running.drained().await;
     running.gateway.stop().await;
+    let seen = peer.took().len();
     session.run("INSERT INTO t VALUES (2, 'two')").await;
     session.run("UPDATE noise SET v = v || 'x'").await;
     let capture = "{ table: t, by: log, every: 50ms, lag: { most: 1MiB, above: anew } }";
     place.write("systems/src.yaml", &database.system(capture));
     let running = place.start().await;
-    arrive(&peer, 3).await;
+    arrive(&peer, seen + 2).await;
     running.drained().await;
-    let mut got = told_of(&peer);
-    got.drain(..1);
+    let mut got = told_of(&peer).split_off(seen);
     got.sort();
     assert_eq!(got, ["read 1 one -", "read 2 two -"], "the log was let go, and the table is read from its beginning");
     assert!(number(session.rows(held).await) < full, "the disk is free again");
     session.run("INSERT INTO t VALUES (3, 'three')").await;
-    arrive(&peer, 4).await;
+    arrive(&peer, seen + 3).await;
     running.gateway.stop().await;
 }
 
@@ -365,6 +366,39 @@ async fn a_binlog_that_cannot_be_read_is_refused_with_its_mend() {
     running.gateway.stop().await;
 }
 
+/// PostgreSQL: the connection that is a log is as safe as the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_read_over_tls() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let Some(database) = Database::on_its_own("postgres").await else { return };
+    let authority = || {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
+    };
+    let (ours, other) = (authority(), authority());
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let certificate = params.signed_by(&key, &ours).expect("signed");
+    database.server().expect("its own").speak_tls(&certificate.pem(), &key.serialize_pem()).await;
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    let peer = Peer::start().await;
+    let place = site(&database, "{ table: t, by: log, every: 50ms }", ALL, &peer);
+    let system = database.system("{ table: t, by: log, every: 50ms }");
+    place.write("systems/src.yaml", &system.replace("endpoints:", "tls: require\nca_file: ca.pem\nendpoints:"));
+    place.write("ca.pem", &other.pem());
+    assert!(fault(&place).await.contains("cannot be reached"), "another CA has not signed it");
+    place.write("ca.pem", &ours.pem());
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    let running = place.start().await;
+    session.run("INSERT INTO t VALUES (1, 'safe')").await;
+    arrive(&peer, 1).await;
+    let sql = "SELECT s.ssl FROM pg_stat_ssl s JOIN pg_stat_replication r ON r.pid = s.pid";
+    assert_eq!(session.rows(sql).await, [[Some("t".to_owned())]]);
+    running.gateway.stop().await;
+}
+
 /// Off hours: nothing is looked at, or only no table is read for the first time.
 pub(super) async fn hours_are_kept(database: &Database) {
     let mut session = database.session().await;
@@ -395,7 +429,9 @@ pub(super) async fn hours_are_kept(database: &Database) {
     running.gateway.stop().await;
     // The same of looks: an endpoint that rests beside one that does not.
     let system = |hours: &str| {
-        let rows = format!("  rows:\n    capture: {{ table: t, by: watermark, watermark: id, overlap: 100ms, every: 20ms, hours: '{hours}' }}\n");
+        let rows = format!(
+            "  rows:\n    capture: {{ table: t, by: watermark, watermark: id, overlap: 100ms, every: 20ms, hours: '{hours}' }}\n"
+        );
         let more = "  more:\n    capture: { table: more, by: watermark, watermark: id, overlap: 100ms, every: 20ms }\n";
         database.writes("src", &format!("{rows}{more}"))
     };
@@ -404,7 +440,9 @@ pub(super) async fn hours_are_kept(database: &Database) {
     let peer = Peer::start().await;
     let place = site(database, &off, ALL, &peer);
     place.write("systems/src.yaml", &system(&format!("{from:02}:00-{to:02}:00")));
-    let route = |name: &str| format!("  - {{ route: {name}, from: src/{name}, map: change, type: row, to: [{{ target: sink/put }}] }}\n");
+    let route = |name: &str| {
+        format!("  - {{ route: {name}, from: src/{name}, map: change, type: row, to: [{{ target: sink/put }}] }}\n")
+    };
     place.write("orders.yaml", &format!("version: 1\nroutes:\n{}{}  - {{ route: orders, from: shop/orders, type: order.paid, to: [{{ target: sink/put }}] }}\n", route("rows"), route("more")));
     let running = place.start().await;
     for id in 1001..1004 {

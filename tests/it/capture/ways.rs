@@ -324,6 +324,11 @@ pub(super) async fn what_is_not_there_is_told(database: &Database) {
         ("{ table: t, by: log, lost: maybe }", "expected `stop` or `anew`"),
         ("{ table: t, by: log, lag: { most: 5 } }", "expected a size from `1MiB` on"),
         ("{ table: t, by: log, lag: { above: stop } }", "expected `alert` or `anew`"),
+        (
+            "{ table: t, by: log, hours: '8:00-9:00' }",
+            "`hours` belongs to `by: watermark` or `by: outbox` or `by: trigger`",
+        ),
+        ("{ table: t, by: trigger, snapshot_hours: night }", "expected hours such as `20:00-06:00`"),
         ("{ table: t, by: trigger, every: 2d }", "expected a time up to 1h"),
         ("{ table: t, by: trigger, batch: 0 }", "a number from 1 to 10000"),
         ("{ table: 't\"; DROP', by: trigger }", "expected a table's name"),

@@ -1,4 +1,4 @@
-//! `gatehouse capture`: shows, makes and removes the triggers of an endpoint that reads by trigger.
+//! `gatehouse capture`: shows, makes and removes what an endpoint that reads by trigger or by log needs in its database.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::site::{self, ProcessSecrets};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Show the statements that make the triggers and the table of changes; with `--yes` run them.
+    /// Show the statements that make what is needed (triggers and their table; a publication and a slot); with `--yes` run them.
     Install {
         /// The endpoint: `finance/payments`.
         endpoint: String,
@@ -24,7 +24,7 @@ pub(super) enum Verb {
         /// The endpoint: `finance/payments`.
         endpoint: String,
     },
-    /// Show the statements that remove the triggers and the changes that were not read; with `--yes` run them.
+    /// Show the statements that take it away, with the changes that were not read; with `--yes` run them.
     Remove {
         /// The endpoint: `finance/payments`.
         endpoint: String,

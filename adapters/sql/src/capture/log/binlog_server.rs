@@ -138,7 +138,20 @@ pub(super) async fn lost(reader: &Reader, mark: Option<&Value>) -> Result<Option
     if mark.begun == 0 {
         return Ok(None);
     }
-    let mut stream = binlog::stream(reader, &mark, binlog::beside(reader)).await?;
+    let other = begun(reader, &mark).await? != mark.begun;
+    Ok(other.then(|| format!("`{file}` is another file than the one that was read: the log was begun anew")))
+}
+
+/// Where the log ends now, with what tells its file from another one of the same name.
+pub(super) async fn from_now_on(reader: &Reader) -> Result<Mark, Fault> {
+    let mut now = now(reader).await?;
+    now.begun = begun(reader, &now).await?;
+    Ok(now)
+}
+
+/// When the file of a mark was begun, in seconds.
+async fn begun(reader: &Reader, mark: &Mark) -> Result<u32, Fault> {
+    let mut stream = binlog::stream(reader, mark, binlog::beside(reader)).await?;
     let begun = async {
         while let Some(event) = stream.next().await {
             let header = event.map_err(|error| explain(&error))?.header();
@@ -151,8 +164,7 @@ pub(super) async fn lost(reader: &Reader, mark: Option<&Value>) -> Result<Option
     let begun = tokio::time::timeout(Duration::from_secs(10), begun).await;
     let begun = begun.unwrap_or_else(|_| Err(Fault::new(Code::Unreachable, "the log did not start in time")))?;
     stream.close().await.map_err(|error| explain(&error))?;
-    let other = begun != mark.begun;
-    Ok(other.then(|| format!("`{file}` is another file than the one that was read: the log was begun anew")))
+    Ok(begun)
 }
 
 /// How much of the log is not read yet, in bytes.

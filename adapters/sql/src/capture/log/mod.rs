@@ -196,7 +196,7 @@ async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
         Database::MySql => {
             if place.position.log.is_none() {
                 // From now on; the tables are read after this is saved.
-                place.position.log = Some(binlog_server::now(reader).await?.value());
+                place.position.log = Some(binlog_server::from_now_on(reader).await?.value());
                 place.save().await?;
             }
             binlog::open(reader, place.position.log.as_ref()).await?
