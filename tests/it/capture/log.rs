@@ -246,6 +246,9 @@ pub(super) async fn tables_of_a_log_that_come_later_are_taken_up(database: &Data
     late.run("COMMIT").await;
     let ids = || bodies(&peer).iter().filter_map(|body| body["id"].as_i64()).collect::<std::collections::BTreeSet<_>>();
     until("every row", async || ids() == [1, 2, 3, 4].into()).await;
+    // The table that came later is in the log now.
+    session.run("UPDATE doc_b SET name = 'changed' WHERE id = 4").await;
+    until("the change", async || told_of(&peer).iter().any(|line| line.starts_with("update 4 changed"))).await;
     session.run("ALTER TABLE doc_a DROP COLUMN name").await;
     session.run("INSERT INTO doc_a VALUES (5)").await;
     until("the row after", async || ids().contains(&5)).await;

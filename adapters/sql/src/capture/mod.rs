@@ -312,7 +312,7 @@ impl Reader {
                 Err(fault) if fault.code == Code::Misconfigured => {
                     // A column or a table may have gone since the last look: then it goes on with what is there.
                     let before = self.tables.clone();
-                    notes = self.look_again().await?;
+                    notes = self.look_again(&mut place).await?;
                     if self.tables == before {
                         return Err(fault);
                     }
@@ -322,7 +322,7 @@ impl Reader {
             };
             if looked.elapsed() >= LOOK_AGAIN.0.min(self.capture.every * LOOK_AGAIN.1) {
                 looked = Instant::now();
-                notes = self.look_again().await?;
+                notes = self.look_again(&mut place).await?;
             }
             behind.notes.extend(notes.iter().cloned());
             intake.behind(&endpoint, behind);
@@ -410,7 +410,7 @@ impl Reader {
     }
 
     /// Takes up what has changed in the catalogue, and tells what a person should do.
-    async fn look_again(&mut self) -> Result<Vec<String>, Fault> {
+    async fn look_again(&mut self, place: &mut Place) -> Result<Vec<String>, Fault> {
         let mut notes = Vec::new();
         let mut now = look(&self.checked, &self.capture, self.source.as_ref()).await?;
         if let How::Log { .. } = self.capture.how {
@@ -446,6 +446,10 @@ impl Reader {
         for gone in self.tables.iter().filter(|was| !now.iter().any(|open| open.described.table == was.described.table))
         {
             notes.push(format!("table `{}` is gone and is not read any more", gone.name()));
+        }
+        if self.tables != now {
+            // It knows by now what its tables are: it is opened again, where it was left.
+            place.log = None;
         }
         self.tables = now;
         if let How::Trigger = self.capture.how {

@@ -26,7 +26,7 @@ pub(super) struct SqlArgs {
     /// The gateway writes into the tables. Default: it reads them.
     #[arg(long)]
     write: bool,
-    /// How they are read: `watermark`, `outbox` or `trigger`. Default: by watermark where a column looks like one, else by trigger.
+    /// How they are read: `watermark`, `outbox`, `trigger` or `log`. Default: by watermark where a column looks like one, else by trigger.
     #[arg(long)]
     by: Option<String>,
     /// Write over files that are there.
@@ -70,9 +70,9 @@ pub(super) async fn run(args: SqlArgs, site: &SiteArgs) -> anyhow::Result<ExitCo
         let system = &wanted.system;
         let way = if args.write { "to" } else { "from" };
         out::line(format!("next: change the mappings, add a route {way} `{system}/…`, then `gatehouse check`"));
-        if files.first().is_some_and(|(_, text)| text.contains("by: trigger")) {
+        if files.first().is_some_and(|(_, text)| text.contains("by: trigger") || text.contains("by: log")) {
             out::line(format!(
-                "      and `gatehouse capture install {system}/…` for the tables that are read by trigger"
+                "      and `gatehouse capture install {system}/…` for the tables that are read by trigger or by log"
             ));
         }
     }

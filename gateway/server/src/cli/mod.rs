@@ -110,7 +110,7 @@ enum Command {
         #[command(flatten)]
         site: SiteArgs,
     },
-    /// Show, make or remove the triggers by which changes of a database's tables come in.
+    /// Show, make or remove what an endpoint that reads by trigger or by log needs in its database.
     Capture {
         #[command(subcommand)]
         verb: capture::Verb,

@@ -129,7 +129,9 @@ impl Log for Postgres {
                     }
                 }
             }
-            if raw.is_empty() && Instant::now() >= deadline {
+            // Much that is not read may stand between two changes that are.
+            let late = if raw.is_empty() { deadline } else { deadline + AWAKE };
+            if Instant::now() >= late {
                 break;
             }
         }
