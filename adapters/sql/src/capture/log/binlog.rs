@@ -151,7 +151,7 @@ pub(super) async fn stream(reader: &Reader, mark: &Mark, number: u32) -> Result<
         connection
             .query_drop("SET @master_heartbeat_period = 10000000000, @source_heartbeat_period = 10000000000")
             .await?;
-        connection.query_drop("SET SESSION net_write_timeout = 3600").await?;
+        connection.query_drop("SET SESSION /*M! max_statement_time = 0, */ net_write_timeout = 3600").await?;
         let request = BinlogStreamRequest::new(number).with_filename(mark.file.as_bytes()).with_pos(mark.place);
         connection.get_binlog_stream(request).await
     };
