@@ -60,6 +60,9 @@ pub(super) enum Cell {
 /// A row's values, of the columns that are wanted.
 pub(super) type Cells = Vec<Cell>;
 
+/// A row as it was and as it is; one of them where it is new or gone.
+pub(super) type BeforeAfter = (Option<Cells>, Option<Cells>);
+
 /// A table as it was at some place in the log.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -212,7 +215,7 @@ async fn documents_of(reader: &Reader, open: &Open) -> Result<Vec<String>, Fault
 
 impl Shape {
     /// The rows of an event, before and after: their wanted values, in the order of the columns.
-    pub(super) fn rows(&self, event: &RowsEventData<'_>) -> Result<Vec<(Option<Cells>, Option<Cells>)>, Fault> {
+    pub(super) fn rows(&self, event: &RowsEventData<'_>) -> Result<Vec<BeforeAfter>, Fault> {
         let (before, after) = (event.columns_before_image(), event.columns_after_image());
         let count = self.columns.len();
         if [before, after].into_iter().flatten().any(|columns| columns.len() != count || columns.not_all()) {
