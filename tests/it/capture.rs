@@ -109,6 +109,7 @@ on_logs!(
     a_log_tells_every_change_and_its_before,
     tables_of_a_log_that_come_later_are_taken_up,
     a_large_transaction_is_read_in_pieces,
+    hours_are_kept,
     a_log_follows_a_random_workload,
 );
 
