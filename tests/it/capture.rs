@@ -42,8 +42,8 @@ macro_rules! on_all {
 
 use ways::{
     a_database_is_connected_from_its_catalogue, a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on,
-    a_watermark_sees_what_is_committed_late, an_outbox_is_emptied_in_its_order, every_type_arrives_as_it_is,
-    rows_of_an_outbox_are_marked, tables_and_columns_that_come_later_are_taken_up,
+    a_watermark_sees_what_is_committed_late, an_outbox_is_emptied_in_its_order, changes_that_waited_keep_their_order,
+    every_type_arrives_as_it_is, rows_of_an_outbox_are_marked, tables_and_columns_that_come_later_are_taken_up,
     triggers_tell_every_change_and_its_before, what_is_not_there_is_told,
 };
 use workload::{a_watermark_follows_a_random_workload, triggers_follow_a_random_workload};
@@ -56,6 +56,7 @@ on_all!(
     every_type_arrives_as_it_is,
     a_watermark_sees_what_is_committed_late,
     an_outbox_is_emptied_in_its_order,
+    changes_that_waited_keep_their_order,
     rows_of_an_outbox_are_marked,
     tables_and_columns_that_come_later_are_taken_up,
     triggers_tell_every_change_and_its_before,

@@ -260,6 +260,25 @@ pub(super) async fn triggers_tell_every_change_and_its_before(database: &Databas
     running.gateway.stop().await;
 }
 
+/// Many changes of one row that waited while nobody read are handed over in the order in which they were made.
+pub(super) async fn changes_that_waited_keep_their_order(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: t, by: trigger, every: 50ms, batch: 7, snapshot: false }", ALL, &peer);
+    place.write("systems/sink.yaml", &peer.system("sink", "limits: { concurrency: 1 }"));
+    assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
+    session.run("INSERT INTO t VALUES (1, '0')").await;
+    for number in 1..120 {
+        session.run(&format!("UPDATE t SET name = '{number}'")).await;
+    }
+    let running = place.start().await;
+    arrive(&peer, 120).await;
+    let names: Vec<_> = bodies(&peer).iter().map(|body| body["name"].as_str().map(str::to_owned)).collect();
+    assert_eq!(names, (0..120).map(|number| Some(number.to_string())).collect::<Vec<_>>());
+    running.gateway.stop().await;
+}
+
 pub(super) async fn a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on(database: &Database) {
     let mut session = database.session().await;
     session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40), amount INT)").await;

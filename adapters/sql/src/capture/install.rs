@@ -56,9 +56,10 @@ pub(super) fn select(database: Database, limit: u32) -> String {
     let table = quote(database, CHANGES);
     let (before, after) = (quote(database, "before"), quote(database, "after"));
     match database {
+        // With the table's name: alone, the word is the answer's first column, a text, and 10 comes before 9.
         Database::Postgres => format!(
             "SELECT seq::text, id::text, source_table, op, {before}::text, {after}::text, \
-             extract(epoch FROM clock_timestamp() - at)::text FROM {table} WHERE endpoint = $1 ORDER BY seq LIMIT {limit}"
+             extract(epoch FROM clock_timestamp() - at)::text FROM {table} WHERE endpoint = $1 ORDER BY {table}.seq LIMIT {limit}"
         ),
         Database::MySql => format!(
             "SELECT seq, id, source_table, op, {before}, {after}, TIMESTAMPDIFF(SECOND, at, CURRENT_TIMESTAMP(6)) \
