@@ -86,6 +86,31 @@ pub(crate) async fn run(
     Ok(Outcome { accepted: latencies.len() as u64, elapsed, latencies })
 }
 
+/// Sends each of these bodies once, over so many connections; all must be taken.
+pub(crate) async fn each(address: &str, path: &str, bodies: Vec<Bytes>, connections: usize) -> anyhow::Result<()> {
+    let share = bodies.len().div_ceil(connections).max(1);
+    let mut tasks = Vec::new();
+    for some in bodies.chunks(share) {
+        let mut sender = connect(address).await?;
+        let (address, path, some) = (address.to_owned(), path.to_owned(), some.to_vec());
+        tasks.push(tokio::spawn(async move {
+            for body in some {
+                let request =
+                    http::Request::post(&path).header("host", &address).header("content-type", "application/json");
+                let response = sender.send_request(request.body(Full::new(body))?).await?;
+                let status = response.status();
+                drain(response.into_body()).await?;
+                anyhow::ensure!(status.is_success(), "answered {status}");
+            }
+            anyhow::Ok(())
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
 async fn drain(mut body: Incoming) -> anyhow::Result<()> {
     while let Some(frame) = body.frame().await {
         frame?;

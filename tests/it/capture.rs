@@ -11,12 +11,23 @@ use crate::harness::{GATEWAY, PATIENCE, Peer, Place, until};
 
 #[path = "capture/backfill.rs"]
 mod backfill;
+#[path = "capture/batches.rs"]
+mod batches;
 #[path = "capture/database.rs"]
 mod database;
+#[path = "capture/guards.rs"]
+mod guards;
+#[path = "capture/hostile.rs"]
+mod hostile;
+#[path = "capture/live.rs"]
+mod live;
 #[path = "capture/log.rs"]
 mod log;
 #[path = "capture/merge.rs"]
 mod merge;
+#[cfg(feature = "odbc")]
+#[path = "capture/odbc.rs"]
+mod odbc;
 #[path = "capture/ways.rs"]
 mod ways;
 #[path = "capture/workload.rs"]
@@ -28,7 +39,19 @@ use backfill::{
     a_backfill_goes_on_after_kills_and_beside_changes, a_backfill_is_held_let_go_and_ended,
     one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route, what_cannot_be_read_once_more_is_told,
 };
+use batches::{
+    a_batch_that_comes_again_loses_and_doubles_nothing, deliveries_that_wait_together_have_each_their_own_outcome,
+    good_rows_stay_and_each_bad_one_is_a_letter,
+};
 use database::Database;
+use guards::{
+    a_lock_or_a_statement_that_lasts_is_given_up, a_reader_without_rights_asks_and_writes_nothing,
+    tls_is_wanted_and_the_server_proves_itself,
+};
+use hostile::{
+    payloads_in_names_are_refused_or_quoted, payloads_in_values_are_only_texts, what_a_column_would_change_is_refused,
+};
+use live::what_does_not_fit_a_table_is_told_with_its_place;
 use merge::sources_are_merged_by_the_rules_through_kills;
 
 /// Each check on all three.
@@ -66,6 +89,16 @@ on_all!(
     a_database_is_connected_from_its_catalogue,
     statements_ask_and_call_procedures,
     a_changed_order_has_its_new_lines_and_no_others,
+    what_does_not_fit_a_table_is_told_with_its_place,
+    good_rows_stay_and_each_bad_one_is_a_letter,
+    a_batch_that_comes_again_loses_and_doubles_nothing,
+    deliveries_that_wait_together_have_each_their_own_outcome,
+    tls_is_wanted_and_the_server_proves_itself,
+    a_lock_or_a_statement_that_lasts_is_given_up,
+    a_reader_without_rights_asks_and_writes_nothing,
+    payloads_in_values_are_only_texts,
+    payloads_in_names_are_refused_or_quoted,
+    what_a_column_would_change_is_refused,
     triggers_follow_a_random_workload,
     a_watermark_follows_a_random_workload,
     rows_are_read_once_more_for_one_route,
@@ -123,6 +156,18 @@ async fn a_mariadb_that_is_killed_is_followed() {
 async fn a_postgresql_that_is_killed_is_followed() {
     a_log_is_followed_while_its_server_is_killed("postgres").await;
 }
+
+/// Through unixODBC, with the drivers for SQLite and PostgreSQL.
+#[cfg(feature = "odbc")]
+macro_rules! by_odbc {
+    ($($check:ident),* $(,)?) => {
+        mod odbc_sqlite { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::odbc::$check, "sqlite").await; } )* }
+        mod odbc_postgres { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::odbc::$check, "postgres").await; } )* }
+    };
+}
+
+#[cfg(feature = "odbc")]
+by_odbc!(orders_go_through_odbc, every_way_of_writing_goes_through_odbc, a_database_is_connected_by_odbc);
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {
     if let Some(database) = Database::new(kind).await {

@@ -203,7 +203,7 @@ fn judge(called: &Called, sent: String, parts: Parts, bytes: &Bytes, answer: Ans
         return Err(Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")).exchange(exchange));
     }
     called.outcome.judge(i64::from(status.as_u16()), &body, &exchange, protocol)?;
-    Ok(Reply { body, exchange })
+    Ok(Reply { body, exchange, ..Reply::default() })
 }
 
 /// What the status alone says; `None` is yes.

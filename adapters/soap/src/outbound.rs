@@ -228,7 +228,7 @@ impl Outbound for Caller {
             return Err(fault.exchange(exchange));
         }
         let body = judge(operation, parts.status, &parts.headers, answer, &exchange)?;
-        Ok(Reply { body, exchange })
+        Ok(Reply { body, exchange, ..Reply::default() })
     }
 
     async fn probe(&self) -> Result<String, Fault> {

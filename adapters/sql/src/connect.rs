@@ -184,6 +184,9 @@ impl Catalogue {
             let name = table.table.to_string().replace('.', "-");
             let (endpoint, kind) = (name.clone(), format!("{}.{name}", wanted.system));
             let _ = writeln!(system, "  {}:", quoted(&endpoint));
+            if wanted.database == "odbc" && !wanted.write {
+                return Err("a database by ODBC is written to, its changes are not read: add `--write`".to_owned());
+            }
             if wanted.write {
                 written(&mut system, table);
             } else {

@@ -1,10 +1,13 @@
 //! The system's file, and what it becomes once it cannot be wrong.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::ask::{Statement, StatementFile};
+use crate::batch::Batch;
 use crate::capture::file::{self as capture, Capture, CaptureFile};
 use crate::lines::{Lines, LinesFile};
+pub(crate) use crate::shape::{Mode, Places, Shape};
 use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::expr::Expression;
@@ -33,9 +36,9 @@ pub struct SystemFile {
     pub system: Located<String>,
     /// `sql`.
     pub adapter: Located<String>,
-    /// `postgres`, `mysql` (MariaDB too) or `sqlite`.
+    /// `postgres`, `mysql` (MariaDB too), `sqlite`, or `odbc` for anything with an ODBC driver.
     pub database: Located<String>,
-    /// `host:port/database`; for SQLite the file, relative to the site.
+    /// `host:port/database`; for SQLite the file, relative to the site; for ODBC the connection string, without credentials.
     pub address: Located<String>,
     /// Who logs in.
     #[serde(default)]
@@ -100,6 +103,10 @@ pub struct EndpointFile {
     /// An expression for each column, over `body`, `message` and `delivery_id`. Default: each field of the body is a column.
     #[serde(default)]
     pub columns: IndexMap<String, Located<String>>,
+    /// Path in the body to a list (`items`; `[]`: the body itself): each element is written as if it had come alone, and stays
+    /// where others are refused. `body` is then the element; `whole` is the body around it.
+    #[serde(default)]
+    pub batch: Option<Located<String>>,
     /// Rows of a second table from a list of the message, in the same transaction.
     #[serde(default)]
     pub lines: Option<Located<LinesFile>>,
@@ -114,12 +121,16 @@ pub(crate) enum Database {
     Postgres,
     MySql,
     Sqlite,
+    Odbc,
 }
 
 /// The checked system.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) name: String,
+    pub(crate) file: SourceFile,
+    /// Byte range of its name in the file.
+    pub(crate) name_at: Range<usize>,
     pub(crate) database: Database,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -147,25 +158,15 @@ pub(crate) struct Write {
     /// Where it holds, the row is deleted instead.
     pub(crate) delete_when: Option<Expression>,
     pub(crate) lines: Option<Lines>,
+    /// Where the rows stand, where one delivery brings many.
+    pub(crate) batch: Option<Batch>,
 }
 
-/// How a row is made.
-#[derive(Debug)]
-pub(crate) struct Shape {
-    pub(crate) table: Table,
-    pub(crate) mode: Mode,
-    /// The columns of the unique key; none for an insert.
-    pub(crate) key: Vec<String>,
-    pub(crate) columns: Vec<(String, Expression)>,
-}
-
-/// What is done with a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Insert,
-    Upsert,
-    Update,
-    Delete,
+impl Checked {
+    /// Whether something here needs the inbox.
+    pub(crate) fn remembers(&self) -> bool {
+        !self.writes.is_empty() || self.statements.iter().any(|(_, statement)| !statement.reads)
+    }
 }
 
 /// A table's name, in its schema.
@@ -230,6 +231,13 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
             }
             (None, Some(read), None) => {
                 checker.only_writes_say(endpoint, "capture");
+                if database == Some(Database::Odbc) {
+                    checker.error(
+                        "not-here",
+                        &read.span,
+                        "a database by ODBC is written to and asked, its changes are not read",
+                    );
+                }
                 let pattern = |at: &Located<String>, problems: &mut Problems| Checker { file, problems }.table(at);
                 let checked = capture::check(read, pattern, file, checker.problems);
                 let tables: Vec<_> = read.table.iter().chain(&read.tables).map(|table| table.as_str()).collect();
@@ -262,6 +270,8 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
     sound.then_some(())?;
     Some(Checked {
         name: read.system.value,
+        file: file.clone(),
+        name_at: read.system.span,
         database: database?,
         host,
         port,
@@ -288,7 +298,7 @@ pub(crate) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn error(&mut self, code: &'static str, at: &std::ops::Range<usize>, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, code: &'static str, at: &std::ops::Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem::error(code, self.file, at.clone(), message));
     }
 
@@ -297,6 +307,7 @@ impl Checker<'_> {
             "postgres" => Some(Database::Postgres),
             "mysql" | "mariadb" => Some(Database::MySql),
             "sqlite" => Some(Database::Sqlite),
+            "odbc" => self.odbc(word),
             other => {
                 let problem = Problem::error(
                     "unknown-database",
@@ -304,7 +315,7 @@ impl Checker<'_> {
                     word.span.clone(),
                     format!("there is no database `{other}`"),
                 );
-                self.problems.push(problem.help("there are: postgres, mysql (MariaDB too), sqlite"));
+                self.problems.push(problem.help("there are: postgres, mysql (MariaDB too), sqlite, odbc"));
                 None
             }
         }
@@ -318,6 +329,9 @@ impl Checker<'_> {
     ) -> Option<(String, u16, String)> {
         if database == Database::Sqlite {
             return Some((String::new(), 0, site.locate(at).to_string_lossy().into_owned()));
+        }
+        if database == Database::Odbc {
+            return self.connection_string(at);
         }
         let default = if database == Database::Postgres { 5432 } else { 3306 };
         let bare = at.split_once("://").map_or(at.as_str(), |(_, rest)| rest);
@@ -343,7 +357,7 @@ impl Checker<'_> {
         parsed
     }
 
-    fn table(&mut self, at: &Located<String>) -> Option<Table> {
+    pub(crate) fn table(&mut self, at: &Located<String>) -> Option<Table> {
         let (schema, name) = match at.split_once('.') {
             Some((schema, name)) => (Some(schema), name),
             None => (None, at.as_str()),
@@ -361,12 +375,19 @@ impl Checker<'_> {
 
     /// What an endpoint writes.
     fn write(&mut self, endpoint: &EndpointFile, table: &Located<String>) -> Option<Write> {
-        let names = ["body", "message", "delivery_id"];
+        let batch = match &endpoint.batch {
+            None => None,
+            Some(at) => Some(self.batch(at)?),
+        };
+        let names: &[&str] = match &batch {
+            None => &["body", "message", "delivery_id"],
+            Some(_) => &["body", "whole", "message", "delivery_id"],
+        };
         let all = &["insert", "upsert", "update", "delete"];
-        let row = self.shape(table, (endpoint.mode.as_ref(), all), &endpoint.key, &endpoint.columns, &names);
+        let row = self.shape(table, (endpoint.mode.as_ref(), all), &endpoint.key, &endpoint.columns, names);
         let lines = match &endpoint.lines {
             None => None,
-            Some(lines) => Some(self.lines(lines)?),
+            Some(lines) => Some(self.lines(lines, names)?),
         };
         let row = row?;
         let delete_when = match &endpoint.delete_when {
@@ -376,10 +397,10 @@ impl Checker<'_> {
                     let hint = "`delete_when` belongs to `mode: upsert` or `mode: update`";
                     self.error("not-here", &text.span, hint);
                 }
-                Some(compile(text, &["body", "message"], self.file, self.problems)?)
+                Some(compile(text, &names[..names.len() - 1], self.file, self.problems)?)
             }
         };
-        Some(Write { row, delete_when, lines })
+        Some(Write { row, delete_when, lines, batch })
     }
 
     /// Refuses what belongs to writing a table beside another way.
@@ -390,6 +411,7 @@ impl Checker<'_> {
             ("columns", endpoint.columns.values().next().map(|at| &at.span)),
             ("delete_when", endpoint.delete_when.as_ref().map(|at| &at.span)),
             ("lines", endpoint.lines.as_ref().map(|at| &at.span)),
+            ("batch", endpoint.batch.as_ref().map(|at| &at.span)),
         ];
         for (name, at) in places {
             if let Some(at) = at {
@@ -400,59 +422,5 @@ impl Checker<'_> {
 
     pub(crate) fn path(&mut self, at: &Located<String>) -> Option<Path> {
         Path::parse(at).map_err(|(_, reason)| self.error("bad-path", &at.span, reason)).ok()
-    }
-
-    pub(crate) fn shape(
-        &mut self,
-        table: &Located<String>,
-        mode: (Option<&Located<String>>, &[&str]),
-        key: &[Located<String>],
-        columns: &IndexMap<String, Located<String>>,
-        names: &[&str],
-    ) -> Option<Shape> {
-        let table = self.table(table);
-        let (word, words) = mode;
-        let mode = match word.map_or("insert", |word| word.as_str()) {
-            known if !words.contains(&known) => {
-                let span = word.map_or(0..0, |word| word.span.clone());
-                self.error("bad-value", &span, format!("expected `{}`", words.join("`, `")));
-                Mode::Insert
-            }
-            "upsert" => Mode::Upsert,
-            "update" => Mode::Update,
-            "delete" => Mode::Delete,
-            _ => Mode::Insert,
-        };
-        match (mode, key.first(), word) {
-            (Mode::Upsert | Mode::Update | Mode::Delete, None, Some(word)) => {
-                let text = format!("`{}` needs `key`: the columns of the unique key that finds the row", word.value);
-                self.error("no-key", &word.span, text);
-            }
-            (Mode::Insert, Some(key), _) => {
-                self.error("no-upsert", &key.span, "`key` belongs to `mode: upsert`, `update` or `delete`");
-            }
-            _ => {}
-        }
-        let mut shaped = Vec::new();
-        for (column, text) in columns {
-            if !is_identifier(column) {
-                self.error("bad-name", &text.span, format!("`{column}` cannot be a column"));
-            }
-            shaped
-                .extend(compile(text, names, self.file, self.problems).map(|expression| (column.clone(), expression)));
-        }
-        for column in key {
-            if !columns.is_empty() && !columns.contains_key(column.as_str()) {
-                let problem = Problem::error(
-                    "unknown-column",
-                    self.file,
-                    column.span.clone(),
-                    format!("the key's column `{}` is not among `columns`", column.value),
-                );
-                self.problems.push(problem.did_you_mean(column, columns.keys().map(String::as_str)));
-            }
-        }
-        let key = key.iter().map(|column| column.value.clone()).collect();
-        Some(Shape { table: table?, mode, key, columns: shaped })
     }
 }

@@ -5,13 +5,21 @@
 //! and its check, [`work`] what one delivery writes, [`statement`] its SQL, and one file a database carries it out.
 
 mod ask;
+mod batch;
+mod by_odbc;
 mod capture;
 pub mod connect;
 mod file;
+mod group;
 mod lines;
+mod live;
 mod mysql;
+#[cfg(feature = "odbc")]
+mod odbc;
 mod outbound;
+mod parts;
 mod postgres;
+mod shape;
 mod sqlite;
 mod statement;
 mod work;
@@ -23,6 +31,7 @@ use gatehouse_core::adapter::{Adapter, Archive, Endpoint, Inbound, Outbound, Sit
 use gatehouse_core::diagnostics::{Problems, SourceFile};
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::limits::{Circuit, Limits};
+use gatehouse_core::outline::Given;
 use gatehouse_core::secret::Secrets;
 use schemars::schema_for;
 
@@ -84,9 +93,12 @@ impl System for SqlSystem {
         &self.checked.endpoints
     }
 
+    async fn compare(&self, given: &[Given], secrets: &dyn Secrets) -> Result<Option<Problems>, Fault> {
+        live::compare(&self.checked, given, secrets).await.map(Some)
+    }
+
     async fn connect(&self, secrets: &dyn Secrets) -> Result<Arc<dyn Outbound>, Fault> {
-        let database = outbound::open(&self.checked, secrets).await?;
-        Ok(Arc::new(outbound::Writer { database, checked: self.checked.clone() }))
+        Ok(Arc::new(outbound::open(&self.checked, secrets).await?))
     }
 
     fn listens_apart(&self) -> bool {
@@ -100,7 +112,7 @@ impl System for SqlSystem {
     }
 
     async fn archive(&self, endpoint: &str, secrets: &dyn Secrets) -> Result<Option<Arc<dyn Archive>>, Fault> {
-        let source = capture::source::open(&self.checked, secrets).await?;
+        let (source, _) = capture::source::open(&self.checked, secrets).await?;
         Ok(Some(Arc::new(capture::Shelf::open(&self.checked, endpoint, source).await?)))
     }
 }

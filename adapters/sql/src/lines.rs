@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::file::{Checker, Mode, Shape};
+use crate::file::{Checker, Mode, Places, Shape};
 
 /// Rows of a second table.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -45,17 +45,17 @@ pub(crate) struct Lines {
 
 impl Checker<'_> {
     /// What a second table gets.
-    pub(crate) fn lines(&mut self, lines: &LinesFile) -> Option<Lines> {
-        let names = ["line", "index", "body", "message", "delivery_id"];
+    pub(crate) fn lines(&mut self, lines: &LinesFile, around: &[&str]) -> Option<Lines> {
+        let names: Vec<_> = ["line", "index"].iter().chain(around).copied().collect();
         let mode = (lines.mode.as_ref(), ["insert", "upsert"].as_slice());
         let shape = self.shape(&lines.table, mode, &lines.key, &lines.columns, &names);
         let (from, shape) = (self.path(&lines.from)?, shape?);
-        let replace = if lines.replace.is_empty() { None } else { Some(self.replace(lines, &shape)?) };
+        let replace = if lines.replace.is_empty() { None } else { Some(self.replace(lines, &shape, around)?) };
         Some(Lines { from, shape, replace })
     }
 
     /// What finds the lines that are replaced.
-    fn replace(&mut self, lines: &LinesFile, shape: &Shape) -> Option<Shape> {
+    fn replace(&mut self, lines: &LinesFile, shape: &Shape, around: &[&str]) -> Option<Shape> {
         let mut columns = Vec::new();
         for column in &lines.replace {
             let Some(text) = lines.columns.get(column.as_str()) else {
@@ -64,10 +64,11 @@ impl Checker<'_> {
                 self.problems.push(problem.did_you_mean(column, lines.columns.keys().map(String::as_str)));
                 return None;
             };
-            let expression = compile(text, &["body", "message", "delivery_id"], self.file, self.problems)?;
+            let expression = compile(text, around, self.file, self.problems)?;
             columns.push((column.value.clone(), expression));
         }
         let key = columns.iter().map(|(column, _)| column.clone()).collect();
-        Some(Shape { table: shape.table.clone(), mode: Mode::Delete, key, columns })
+        let places = Places { table: shape.places.table.clone(), ..Places::default() };
+        Some(Shape { table: shape.table.clone(), mode: Mode::Delete, key, columns, places })
     }
 }

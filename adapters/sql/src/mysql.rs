@@ -1,6 +1,6 @@
 //! MariaDB and MySQL.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,28 +9,36 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, TxOpts};
+use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, Transaction, TxOpts};
 
 use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Source, Texts};
 use crate::file::{Checked, Database, Mode, Table};
-use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault, missing};
+use crate::outbound::{Backend, GROUP_LOCK, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::statement;
-use crate::work::Work;
+use crate::work::{Row, Work};
 
 const DATABASE: Database = Database::MySql;
+
+/// How many rows one statement writes, so that few statements are prepared.
+const WIDTHS: [usize; 5] = [256, 64, 16, 4, 1];
 
 pub(crate) struct MySql {
     pool: Pool,
     checked: Arc<Checked>,
+    /// How long a lock is waited for, in seconds.
+    lock: u64,
 }
 
 impl MySql {
     pub(crate) fn open(checked: Arc<Checked>, password: Option<&str>) -> Result<Self, Fault> {
         let most = (checked.limits.concurrency as usize).max(1);
         let constraints = PoolConstraints::new(1, most).unwrap_or_default();
-        let options = options(&checked, password).pool_opts(PoolOpts::default().with_constraints(constraints));
-        Ok(Self { pool: Pool::new(options), checked })
+        // What a session was told stays as it is told below: nothing is told it but by statements of one's own.
+        let pool = PoolOpts::default().with_constraints(constraints).with_reset_connection(false);
+        let options = options(&checked, password).pool_opts(pool);
+        let lock = lock_seconds(&checked);
+        Ok(Self { pool: Pool::new(options), checked, lock })
     }
 
     async fn connection(&self) -> Result<Conn, Fault> {
@@ -46,18 +54,65 @@ impl MySql {
         }
     }
 
-    async fn found(&self, delivery_id: &str) -> Result<bool, Fault> {
+    /// Which of these have been entered.
+    async fn found(&self, ids: &[&str]) -> Result<HashSet<String>, Fault> {
         let mut connection = self.connection().await?;
-        let sql = statement::entered(DATABASE, &self.checked.inbox);
-        let row: Option<i64> = connection.exec_first(sql, (delivery_id,)).await.map_err(|error| explain(&error))?;
-        Ok(row.is_some())
+        entered(&mut connection, &self.checked.inbox, ids).await
     }
+
+    /// Enters deliveries; those that are new.
+    async fn enter(&self, transaction: &mut Transaction<'_>, works: &[Arc<Work>]) -> Result<HashSet<String>, Fault> {
+        let ids: Vec<&str> = works.iter().map(|work| work.delivery_id.as_str()).collect();
+        // One tells by the count whether it is new; of many it must be known which.
+        let known = match works {
+            [_] => HashSet::new(),
+            _ => entered(transaction, &self.checked.inbox, &ids).await?,
+        };
+        let fresh: Vec<_> = works.iter().filter(|work| !known.contains(&work.delivery_id)).collect();
+        let distinct: HashSet<String> = fresh.iter().map(|work| work.delivery_id.clone()).collect();
+        let mut count = 0;
+        for (some, width) in padded(&fresh) {
+            let values =
+                some.iter().flat_map(|work| [work.delivery_id.as_str().into(), work.message_id.as_str().into()]);
+            let sql = statement::enter(DATABASE, &self.checked.inbox, width);
+            let entered = transaction.exec_iter(sql, Params::Positional(values.collect())).await;
+            count += entered.map_err(|error| explain(&error))?.affected_rows();
+        }
+        match works {
+            [_] => Ok(if count == 0 { HashSet::new() } else { distinct }),
+            _ if count == distinct.len() as u64 => Ok(distinct),
+            // Somebody else entered one of them meanwhile.
+            _ => Err(fault(Kind::Again, "a delivery is being written by somebody else".to_owned(), String::new())),
+        }
+    }
+
+    /// Writes rows, as many in one statement as may be.
+    async fn rows(transaction: &mut Transaction<'_>, rows: Vec<&Row>) -> Result<(), Fault> {
+        for run in statement::runs(rows.into_iter()) {
+            for some in pieces(&run) {
+                let Some(first) = some.first() else { continue };
+                let values = some.iter().flat_map(|row| statement::bound(row)).map(|(_, value)| bind(value)).collect();
+                let sql = statement::write(DATABASE, first, some.len());
+                let written = transaction.exec_iter(sql, Params::Positional(values)).await;
+                let found = written.map_err(|error| explain(&error))?.affected_rows();
+                if first.mode == Mode::Update && found == 0 {
+                    return Err(missing(first));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a lock is waited for.
+fn lock_seconds(checked: &Checked) -> u64 {
+    checked.limits.timeout.mul_f64(0.5).as_secs().max(1)
 }
 
 /// How a connection is made, and what its session is told first.
 pub(crate) fn options(checked: &Checked, password: Option<&str>) -> OptsBuilder {
-    let lock = checked.limits.timeout.mul_f64(0.5).as_secs().max(1);
-    // A statement ends before the attempt does. Each server reads its own of these comments.
+    let lock = lock_seconds(checked);
+    // A statement ends before the attempt does, so that its connection is not left behind busy. Each server reads its own of these comments.
     let statement = checked.limits.timeout.mul_f64(0.9);
     // Strict: a value that does not fit is an error, never cut.
     let setup = vec![
@@ -91,44 +146,52 @@ pub(crate) fn options(checked: &Checked, password: Option<&str>) -> OptsBuilder 
 
 #[async_trait]
 impl Backend for MySql {
-    async fn write(&self, work: Work) -> Result<Written, Fault> {
+    async fn write(&self, works: &[Arc<Work>]) -> Result<Vec<Written>, Fault> {
         let mut connection = self.connection().await?;
+        let many = works.len() > 1;
+        if many {
+            // One of many does not keep the others waiting for a lock: it goes alone, with all its time.
+            connection.reset_connection(true);
+            let soon = format!("SET SESSION innodb_lock_wait_timeout = {}", GROUP_LOCK.as_secs());
+            connection.query_drop(soon).await.map_err(|error| explain(&error))?;
+        }
         let mut transaction = connection.start_transaction(TxOpts::default()).await.map_err(|error| explain(&error))?;
-        let enter = statement::enter(DATABASE, &self.checked.inbox);
-        let entered = transaction
-            .exec_iter(enter, (&work.delivery_id, &work.message_id))
-            .await
-            .map_err(|error| explain(&error))?;
-        let fresh = entered.affected_rows() > 0;
-        drop(entered);
-        if !fresh {
-            let _ = transaction.rollback().await;
-            return Ok(Written::Before);
-        }
-        for row in &work.rows {
-            let values = statement::bound(row).into_iter().map(|(_, value)| bind(value)).collect();
-            let written = transaction.exec_iter(statement::write(DATABASE, row), Params::Positional(values)).await;
-            let found = written.map_err(|error| explain(&error))?.affected_rows();
-            if row.mode == Mode::Update && found == 0 {
+        let written = async {
+            let outcomes = outcomes(works, self.enter(&mut transaction, works).await?);
+            Self::rows(&mut transaction, rows_of(works, &outcomes)).await?;
+            Ok(outcomes)
+        };
+        let outcomes: Vec<Written> = match written.await {
+            Ok(outcomes) => outcomes,
+            Err(fault) => {
                 let _ = transaction.rollback().await;
-                return Err(missing(row));
+                return Err(fault);
             }
-        }
+        };
         match transaction.commit().await {
-            Ok(()) => Ok(Written::Now),
-            Err(error @ Error::Server(_)) => Err(explain(&error)),
+            Ok(()) => {}
+            Err(error @ Error::Server(_)) => return Err(explain(&error)),
             Err(error) => {
                 drop(connection);
-                after_lost_commit(self.found(&work.delivery_id).await, explain(&error))
+                let ids: Vec<&str> = works.iter().map(|work| work.delivery_id.as_str()).collect();
+                still_entered(self.found(&ids).await, &ids, explain(&error))?;
+                return Ok(outcomes);
             }
         }
+        if many && connection.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {}", self.lock)).await.is_ok()
+        {
+            connection.reset_connection(false);
+        }
+        Ok(outcomes)
     }
 
     async fn run(&self, asked: &Asked<'_>) -> Result<Option<Value>, Fault> {
         let mut connection = self.connection().await?;
+        // It may leave variables behind.
+        connection.reset_connection(true);
         let mut transaction = connection.start_transaction(TxOpts::default()).await.map_err(|error| explain(&error))?;
         if !asked.statement.reads {
-            let enter = statement::enter(DATABASE, &self.checked.inbox);
+            let enter = statement::enter(DATABASE, &self.checked.inbox, 1);
             let entered = transaction.exec_iter(enter, (asked.delivery_id, asked.message_id)).await;
             let fresh = entered.map_err(|error| explain(&error))?.affected_rows() > 0;
             if !fresh {
@@ -155,7 +218,8 @@ impl Backend for MySql {
             Err(error) if asked.statement.reads || matches!(error, Error::Server(_)) => Err(explain(&error)),
             Err(error) => {
                 drop(connection);
-                after_lost_commit(self.found(asked.delivery_id).await, explain(&error)).map(|_| Some(reply))
+                let found = self.found(&[asked.delivery_id]).await;
+                still_entered(found, &[asked.delivery_id], explain(&error)).map(|()| Some(reply))
             }
         }
     }
@@ -167,12 +231,44 @@ impl Backend for MySql {
             .await
             .map_err(|error| explain(&error))
     }
+}
 
-    async fn columns(&self, table: &Table) -> Result<Vec<String>, Fault> {
-        let mut connection = self.connection().await?;
-        let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?";
-        connection.exec(sql, (table.schema.clone(), table.name.clone())).await.map_err(|error| explain(&error))
+/// Which of these have been entered.
+async fn entered(connection: &mut impl Queryable, inbox: &Table, ids: &[&str]) -> Result<HashSet<String>, Fault> {
+    let mut found = HashSet::new();
+    for (some, width) in padded(ids) {
+        let values: Vec<mysql_async::Value> = some.iter().map(|id| (*id).into()).collect();
+        let sql = statement::entered(DATABASE, inbox, width);
+        let rows: Result<Vec<String>, Error> = connection.exec(sql, Params::Positional(values)).await;
+        found.extend(rows.map_err(|error| explain(&error))?);
     }
+    Ok(found)
+}
+
+/// Pieces whose length is one of [`WIDTHS`], the last one filled up with its own last: so that few statements are ever
+/// prepared. Only for statements that do not mind the same twice.
+fn padded<T: Copy>(all: &[T]) -> Vec<(Vec<T>, usize)> {
+    let piece = |some: &[T]| {
+        let width = WIDTHS.into_iter().rev().find(|width| *width >= some.len()).unwrap_or(some.len());
+        let last = some.last().copied();
+        let filled: Vec<T> = some.iter().copied().chain(last.into_iter().cycle().take(width - some.len())).collect();
+        (filled, width)
+    };
+    all.chunks(WIDTHS[0]).map(piece).collect()
+}
+
+/// Pieces whose length is one of [`WIDTHS`].
+fn pieces<'a, 'b>(mut run: &'b [&'a Row]) -> Vec<&'b [&'a Row]> {
+    // A statement has at most 65,535 parameters.
+    let columns = run.first().map_or(1, |row| row.columns.len()).max(1);
+    let mut pieces = Vec::new();
+    while !run.is_empty() {
+        let width = WIDTHS.into_iter().find(|width| *width <= run.len() && width * columns <= 60_000).unwrap_or(1);
+        let (piece, rest) = run.split_at(width);
+        pieces.push(piece);
+        run = rest;
+    }
+    pieces
 }
 
 /// A value as a parameter. Numbers go as the text that they are: the server reads them exactly.
@@ -215,17 +311,21 @@ pub(crate) fn explain(error: &Error) -> Fault {
         // These name things of the schema, not values.
         Kind::Mend | Kind::Credentials | Kind::Again => server.message.clone(),
         Kind::Never => {
-            let column = server
-                .message
-                .split("column '")
-                .nth(1)
-                .or_else(|| server.message.split("column `").nth(1))
-                .and_then(|rest| rest.split(['\'', '`']).next());
-            let column = column.map(|column| format!(", column `{column}`")).unwrap_or_default();
+            let column = column(&server.message).map(|column| format!(", column `{column}`")).unwrap_or_default();
             format!("{}{column} {}", server.code, reason(server.code))
         }
     };
     fault(kind, format!("the database refuses it: {said}"), server.message.clone())
+}
+
+/// The column that a message names: `column 'who'`, or `` column `shop`.`orders`.`who` ``.
+fn column(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("column ").or_else(|| message.split_once("Column "))?;
+    if let Some(rest) = rest.strip_prefix('\'') {
+        return rest.split('\'').next();
+    }
+    let path = rest.strip_prefix('`')?.split(" at row").next()?;
+    path.trim_end().strip_suffix('`')?.rsplit("`.`").next()
 }
 
 /// The common reasons in words.
@@ -357,7 +457,24 @@ fn text(value: mysql_async::Value) -> Result<Option<String>, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::active;
+    use super::{active, column, padded};
+
+    #[test]
+    fn the_column_is_found_in_both_ways_of_saying_it() {
+        assert_eq!(column("Data too long for column 'who' at row 1"), Some("who"));
+        assert_eq!(column("Incorrect integer value: 'x' for column `shop`.`orders`.`no` at row 1"), Some("no"));
+        assert_eq!(column("Column 'who' cannot be null"), Some("who"));
+        assert_eq!(column("Duplicate entry"), None);
+    }
+
+    #[test]
+    fn pieces_are_filled_up_with_their_last() {
+        let widths: Vec<_> = padded(&(0..262).collect::<Vec<_>>())
+            .into_iter()
+            .map(|(all, width)| (all.len(), width, all.last().copied()))
+            .collect();
+        assert_eq!(widths, [(256, 256, Some(255)), (16, 16, Some(261))]);
+    }
 
     #[test]
     fn active_transactions_are_read_from_the_status() {

@@ -1,12 +1,13 @@
 //! PostgreSQL.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
+use futures_util::future::try_join_all;
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::{Value, json};
@@ -14,17 +15,24 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Config, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::ask::{Asked, MAX_ROWS, is_query};
 use crate::capture::source::{Source, Texts};
-use crate::file::{Checked, Database, Mode, Table};
-use crate::outbound::{Backend, Kind, Written, after_lost_commit, fault, missing};
+use crate::file::{Checked, Database, Mode};
+use crate::live::catalogue;
+use crate::outbound::{Backend, GROUP_LOCK, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::statement;
 use crate::work::{Row, Work};
 
 const DATABASE: Database = Database::Postgres;
+
+/// Statements that are sent before the answer to the first is read.
+const PIPELINED: usize = 256;
+
+/// Rows of a refused delivery that are looked at for the column that is wrong.
+const MOST_LOOKED_AT: usize = 100;
 
 pub(crate) struct Postgres {
     pool: Pool,
@@ -76,44 +84,88 @@ impl Postgres {
         })
     }
 
-    async fn found(&self, delivery_id: &str) -> Result<bool, Fault> {
+    /// Which of these have been entered.
+    async fn found(&self, ids: &[&str]) -> Result<HashSet<String>, Fault> {
         let client = self.client().await?;
-        let row = client.query_opt(&statement::entered(DATABASE, &self.checked.inbox), &[&delivery_id]).await;
-        row.map(|row| row.is_some()).map_err(|error| explain(&error))
+        let sql = statement::entered(DATABASE, &self.checked.inbox, ids.len());
+        let rows = client.query(&sql, &[&ids]).await.map_err(|error| explain(&error))?;
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
+    }
+
+    /// Writes rows, as many in one statement as may be, and without waiting for the answer to one before the next is sent.
+    async fn rows(transaction: &Transaction<'_>, rows: Vec<&Row>) -> Result<(), Fault> {
+        let runs = statement::runs(rows.into_iter());
+        let mut statements = Vec::with_capacity(runs.len());
+        for run in &runs {
+            let Some(first) = run.first() else { continue };
+            let sql = statement::write(DATABASE, first, run.len());
+            let prepared = transaction.prepare_cached(&sql).await.map_err(|error| explain(&error))?;
+            statements.push((prepared, document(run), *first));
+        }
+        let write = async |(prepared, document, first): &(Statement, String, &Row)| {
+            let found = transaction.execute(prepared, &[document]).await.map_err(|error| explain(&error))?;
+            if first.mode == Mode::Update && found == 0 { Err(missing(first)) } else { Ok(()) }
+        };
+        for some in statements.chunks(PIPELINED) {
+            try_join_all(some.iter().map(write)).await?;
+        }
+        Ok(())
+    }
+
+    /// The column that makes a row be refused, where the server does not name it: each is read on its own.
+    async fn culprit(client: &Object, rows: &[&Row]) -> Option<String> {
+        for row in rows.iter().take(MOST_LOOKED_AT) {
+            for (column, value) in &row.columns {
+                let alone = [(column.clone(), value.clone())].into_iter().collect::<Value>();
+                let sql = statement::reads(row, column);
+                if let Err(error) = client.query(&sql, &[&text_of(&alone)]).await {
+                    return error.as_db_error().map(|_| format!("`{}`, column `{column}`", row.table));
+                }
+            }
+        }
+        None
     }
 }
 
 #[async_trait]
 impl Backend for Postgres {
-    async fn write(&self, work: Work) -> Result<Written, Fault> {
+    async fn write(&self, works: &[Arc<Work>]) -> Result<Vec<Written>, Fault> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(|error| explain(&error))?;
-        let enter = transaction
-            .prepare_cached(&statement::enter(DATABASE, &self.checked.inbox))
-            .await
-            .map_err(|error| explain(&error))?;
-        let entered = transaction
-            .execute(&enter, &[&work.delivery_id, &work.message_id])
-            .await
-            .map_err(|error| explain(&error))?;
-        if entered == 0 {
-            return Ok(Written::Before);
+        if works.len() > 1 {
+            // One of many does not keep the others waiting for a lock: it goes alone, with all its time.
+            let soon = format!("SET LOCAL lock_timeout = {}", GROUP_LOCK.as_millis());
+            transaction.batch_execute(&soon).await.map_err(|error| explain(&error))?;
         }
-        for row in &work.rows {
-            let statement =
-                transaction.prepare_cached(&statement::write(DATABASE, row)).await.map_err(|error| explain(&error))?;
-            let found = transaction.execute(&statement, &[&document(row)]).await.map_err(|error| explain(&error))?;
-            if row.mode == Mode::Update && found == 0 {
-                return Err(missing(row));
+        let ids: Vec<&str> = works.iter().map(|work| work.delivery_id.as_str()).collect();
+        let messages: Vec<&str> = works.iter().map(|work| work.message_id.as_str()).collect();
+        let enter = transaction.prepare_cached(&statement::enter(DATABASE, &self.checked.inbox, ids.len())).await;
+        let enter = enter.map_err(|error| explain(&error))?;
+        let entered = transaction.query(&enter, &[&ids, &messages]).await.map_err(|error| explain(&error))?;
+        let fresh = entered.iter().filter_map(|row| row.try_get(0).ok()).collect();
+        let outcomes = outcomes(works, fresh);
+        if !outcomes.contains(&Written::Now) {
+            return Ok(outcomes);
+        }
+        let rows = rows_of(works, &outcomes);
+        if let Err(mut fault) = Self::rows(&transaction, rows.clone()).await {
+            drop(transaction);
+            if works.len() == 1
+                && fault.code == Code::Refused
+                && !fault.public.contains(" at ")
+                && let Some(column) = Self::culprit(&client, &rows).await
+            {
+                fault.public = fault.public.replacen("refuses it", &format!("refuses it at {column}"), 1);
             }
+            return Err(fault);
         }
         match transaction.commit().await {
-            Ok(()) => Ok(Written::Now),
+            Ok(()) => Ok(outcomes),
             // The server said no: it is rolled back.
             Err(error) if error.as_db_error().is_some() => Err(explain(&error)),
             Err(error) => {
                 drop(client);
-                after_lost_commit(self.found(&work.delivery_id).await, explain(&error))
+                still_entered(self.found(&ids).await, &ids, explain(&error)).map(|()| outcomes)
             }
         }
     }
@@ -122,10 +174,11 @@ impl Backend for Postgres {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(|error| explain(&error))?;
         if !asked.statement.reads {
-            let enter = transaction.prepare_cached(&statement::enter(DATABASE, &self.checked.inbox)).await;
+            let enter = transaction.prepare_cached(&statement::enter(DATABASE, &self.checked.inbox, 1)).await;
             let enter = enter.map_err(|error| explain(&error))?;
-            let entered = transaction.execute(&enter, &[&asked.delivery_id, &asked.message_id]).await;
-            if entered.map_err(|error| explain(&error))? == 0 {
+            let (ids, messages) = ([asked.delivery_id], [asked.message_id]);
+            let entered = transaction.query(&enter, &[&ids.as_slice(), &messages.as_slice()]).await;
+            if entered.map_err(|error| explain(&error))?.is_empty() {
                 return Ok(None);
             }
         }
@@ -140,7 +193,8 @@ impl Backend for Postgres {
             Err(error) if asked.statement.reads || error.as_db_error().is_some() => Err(explain(&error)),
             Err(error) => {
                 drop(client);
-                after_lost_commit(self.found(asked.delivery_id).await, explain(&error)).map(|_| Some(reply))
+                let found = self.found(&[asked.delivery_id]).await;
+                still_entered(found, &[asked.delivery_id], explain(&error)).map(|()| Some(reply))
             }
         }
     }
@@ -151,23 +205,23 @@ impl Backend for Postgres {
         match made {
             Ok(()) => Ok(()),
             // Two gateways at once: the other one has made it.
-            Err(_) if !self.columns(&self.checked.inbox).await?.is_empty() => Ok(()),
+            Err(_) if catalogue::look(self, DATABASE, &self.checked.inbox).await?.is_some() => Ok(()),
             Err(error) => Err(explain(&error)),
         }
     }
+}
 
-    async fn columns(&self, table: &Table) -> Result<Vec<String>, Fault> {
-        let client = self.client().await?;
-        let sql = "SELECT a.attname FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
-        let rows = client.query(sql, &[&statement::table(DATABASE, table)]).await.map_err(|error| explain(&error))?;
-        Ok(rows.iter().filter_map(|row| row.try_get::<_, String>(0).ok()).collect())
+/// Rows of one shape as one JSON document: a list where they are inserted.
+fn document(rows: &[&Row]) -> String {
+    let object = |row: &&Row| row.columns.iter().cloned().collect::<Value>();
+    match rows {
+        [row] if matches!(row.mode, Mode::Update | Mode::Delete) => text_of(&object(row)),
+        rows => text_of(&Value::List(rows.iter().map(object).collect())),
     }
 }
 
-/// The row as one JSON document.
-fn document(row: &Row) -> String {
-    let object: Value = row.columns.iter().cloned().collect();
-    String::from_utf8_lossy(&json::encode(&object)).into_owned()
+fn text_of(value: &Value) -> String {
+    String::from_utf8_lossy(&json::encode(value)).into_owned()
 }
 
 pub(crate) fn tls(checked: &Checked) -> Result<ClientConfig, Fault> {

@@ -20,7 +20,7 @@ use crate::work::{Row, Work};
 
 const DATABASE: Database = Database::Sqlite;
 
-/// How long a lock of another program is waited for.
+/// How long a lock of another program is waited for at most; half of an attempt's time where that is less.
 const BUSY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sqlite {
@@ -30,12 +30,12 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     pub(crate) async fn open(checked: Arc<Checked>) -> Result<Self, Fault> {
-        let path = checked.target.clone();
+        let (path, busy) = (checked.target.clone(), checked.limits.timeout.mul_f64(0.5).min(BUSY));
         let opened = tokio::task::spawn_blocking(move || {
             // Never made here: a mistyped name would be an empty database.
             let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
             let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(BUSY)?;
+            connection.busy_timeout(busy)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
             // A quoted name that is no column (it has gone) is a mistake, not a text.
@@ -63,41 +63,46 @@ impl Sqlite {
 
 #[async_trait]
 impl Backend for Sqlite {
-    async fn write(&self, work: Work) -> Result<Written, Fault> {
-        let inbox = self.checked.inbox.clone();
+    async fn write(&self, works: &[Arc<Work>]) -> Result<Vec<Written>, Fault> {
+        let (inbox, works) = (self.checked.inbox.clone(), works.to_vec());
         self.run(move |connection| {
             let transaction = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .map_err(|error| explain(&error))?;
-            let entered = transaction
-                .prepare_cached(&statement::enter(DATABASE, &inbox))
-                .and_then(|mut enter| enter.execute([&work.delivery_id, &work.message_id]));
-            if entered.map_err(|error| explain(&error))? == 0 {
-                return Ok(Written::Before);
-            }
+            let mut outcomes = Vec::with_capacity(works.len());
             let mut kinds: HashMap<String, HashMap<String, String>> = HashMap::new();
-            for row in &work.rows {
-                let name = statement::table(DATABASE, &row.table);
-                if !kinds.contains_key(&name) {
-                    let declared = columns(&transaction, &row.table).map_err(|error| explain(&error))?;
-                    kinds.insert(name.clone(), declared.into_iter().collect());
+            for work in &works {
+                let entered = transaction
+                    .prepare_cached(&statement::enter(DATABASE, &inbox, 1))
+                    .and_then(|mut enter| enter.execute([&work.delivery_id, &work.message_id]));
+                if entered.map_err(|error| explain(&error))? == 0 {
+                    outcomes.push(Written::Before);
+                    continue;
                 }
-                let values = bind(row, kinds.get(&name))?;
-                let written = transaction
-                    .prepare_cached(&statement::write(DATABASE, row))
-                    .and_then(|mut write| write.execute(params_from_iter(values)));
-                if written.map_err(|error| explain(&error))? == 0 && row.mode == Mode::Update {
-                    return Err(missing(row));
+                outcomes.push(Written::Now);
+                for row in &work.rows {
+                    let name = statement::table(DATABASE, &row.table);
+                    if !kinds.contains_key(&name) {
+                        let declared = columns(&transaction, &row.table).map_err(|error| explain(&error))?;
+                        kinds.insert(name.clone(), declared.into_iter().collect());
+                    }
+                    let values = bind(row, kinds.get(&name))?;
+                    let written = transaction
+                        .prepare_cached(&statement::write(DATABASE, row, 1))
+                        .and_then(|mut write| write.execute(params_from_iter(values)));
+                    if written.map_err(|error| explain(&error))? == 0 && row.mode == Mode::Update {
+                        return Err(missing(row));
+                    }
                 }
             }
             transaction.commit().map_err(|error| explain(&error))?;
-            Ok(Written::Now)
+            Ok(outcomes)
         })
         .await
     }
 
     async fn run(&self, asked: &Asked<'_>) -> Result<Option<Value>, Fault> {
-        let enter = (!asked.statement.reads).then(|| statement::enter(DATABASE, &self.checked.inbox));
+        let enter = (!asked.statement.reads).then(|| statement::enter(DATABASE, &self.checked.inbox, 1));
         let entry = [asked.delivery_id.to_owned(), asked.message_id.to_owned()];
         let behavior =
             if asked.statement.reads { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
@@ -144,16 +149,6 @@ impl Backend for Sqlite {
         let sql = statement::create_inbox(DATABASE, &self.checked.inbox);
         self.run(move |connection| connection.execute_batch(&sql).map_err(|error| explain(&error))).await
     }
-
-    async fn columns(&self, table: &Table) -> Result<Vec<String>, Fault> {
-        let table = table.clone();
-        self.run(move |connection| {
-            columns(connection, &table)
-                .map(|all| all.into_iter().map(|(name, _)| name).collect())
-                .map_err(|error| explain(&error))
-        })
-        .await
-    }
 }
 
 /// Columns and their declared types.
@@ -180,7 +175,7 @@ fn bind(row: &Row, kinds: Option<&HashMap<String, String>>) -> Result<Vec<Bound>
                     "column `{column}` of `{}` would make a float of {number}: declare it TEXT, or map whole cents",
                     row.table
                 );
-                Err(Fault::new(Code::Misconfigured, text).verdict(gatehouse_core::fault::Verdict::Reject))
+                Err(Fault::new(Code::Invalid, text))
             }
         },
         Value::Text(text) => Ok(Bound::Text(text.clone())),

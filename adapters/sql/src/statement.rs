@@ -1,5 +1,7 @@
 //! The SQL of a row, for each database. Identifiers are always quoted, values always bound.
 
+use std::collections::HashSet;
+
 use gatehouse_core::Value;
 
 use crate::file::{Database, Mode, Table};
@@ -33,7 +35,7 @@ const TYPES: [&str; 20] = [
 pub(crate) fn quote(database: Database, word: &str) -> String {
     match database {
         Database::MySql => format!("`{}`", word.replace('`', "``")),
-        Database::Postgres | Database::Sqlite => format!("\"{}\"", word.replace('"', "\"\"")),
+        Database::Postgres | Database::Sqlite | Database::Odbc => format!("\"{}\"", word.replace('"', "\"\"")),
     }
 }
 
@@ -58,9 +60,38 @@ pub(crate) fn bound(row: &Row) -> Vec<&(String, Value)> {
     }
 }
 
-/// The statement that writes a row. PostgreSQL takes the row as one JSON parameter, so that every column's type does its
-/// own reading and no digit is lost; the others take one parameter a column, as [`bound`] orders them.
-pub(crate) fn write(database: Database, row: &Row) -> String {
+/// Rows that one statement writes: those that follow each other and are of one shape. PostgreSQL does not take a key twice in
+/// one upsert.
+pub(crate) fn runs<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Vec<&'a Row>> {
+    let mut runs: Vec<Vec<&Row>> = Vec::new();
+    let mut keys = HashSet::new();
+    for row in rows {
+        let fits = runs.last().and_then(|run| run.first()).is_some_and(|first| {
+            matches!(row.mode, Mode::Insert | Mode::Upsert)
+                && (row.mode, &row.table, &row.key) == (first.mode, &first.table, &first.key)
+                && row.columns.iter().map(|(name, _)| name).eq(first.columns.iter().map(|(name, _)| name))
+        });
+        let key: Vec<_> =
+            row.columns.iter().filter(|(name, _)| row.key.contains(name)).map(|(_, value)| value.to_string()).collect();
+        if !fits {
+            keys.clear();
+        }
+        let again = row.mode == Mode::Upsert && !keys.insert(key.clone());
+        match runs.last_mut().filter(|_| fits && !again) {
+            Some(run) => run.push(row),
+            None => {
+                keys = HashSet::from([key]);
+                runs.push(vec![row]);
+            }
+        }
+    }
+    runs
+}
+
+/// The statement that writes `count` rows like this one; more than one only of inserts and upserts. PostgreSQL takes the rows
+/// as one JSON parameter, so that every column's type does its own reading and no digit is lost; the others take one
+/// parameter a column, as [`bound`] orders them.
+pub(crate) fn write(database: Database, row: &Row, count: usize) -> String {
     let into = table(database, &row.table);
     let named = |key: bool| {
         let columns = row.columns.iter().filter(move |(column, _)| row.key.contains(column) == key);
@@ -73,7 +104,10 @@ pub(crate) fn write(database: Database, row: &Row) -> String {
     } else {
         format!("NULL::{into}")
     };
-    let from = format!("jsonb_populate_record({shape}, $1::text::jsonb) AS r");
+    let from = match row.mode {
+        Mode::Insert | Mode::Upsert => format!("jsonb_populate_recordset({shape}, $1::text::jsonb) AS r"),
+        Mode::Update | Mode::Delete => format!("jsonb_populate_record({shape}, $1::text::jsonb) AS r"),
+    };
     match row.mode {
         Mode::Insert | Mode::Upsert => {
             let names: Vec<_> = row.columns.iter().map(|(column, _)| quote(database, column)).collect();
@@ -83,8 +117,9 @@ pub(crate) fn write(database: Database, row: &Row) -> String {
                     let values = names.iter().map(|name| format!("r.{name}")).collect::<Vec<_>>().join(", ");
                     format!("INSERT INTO {into} ({list}) SELECT {values} FROM {from}")
                 }
-                Database::MySql | Database::Sqlite => {
-                    format!("INSERT INTO {into} ({list}) VALUES ({})", vec!["?"; names.len()].join(", "))
+                Database::MySql | Database::Sqlite | Database::Odbc => {
+                    let one = format!("({})", vec!["?"; names.len()].join(", "));
+                    format!("INSERT INTO {into} ({list}) VALUES {}", vec![one; count].join(", "))
                 }
             };
             if row.mode == Mode::Upsert {
@@ -99,7 +134,7 @@ pub(crate) fn write(database: Database, row: &Row) -> String {
                 Database::Postgres => {
                     names.iter().map(|name| format!("{alias}{name} = r.{name}")).collect::<Vec<_>>().join(joint)
                 }
-                Database::MySql | Database::Sqlite => {
+                Database::MySql | Database::Sqlite | Database::Odbc => {
                     names.iter().map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(joint)
                 }
             };
@@ -123,7 +158,7 @@ pub(crate) fn write(database: Database, row: &Row) -> String {
                 let found = key.iter().map(|name| format!("w.{name} = r.{name}")).collect::<Vec<_>>().join(" AND ");
                 format!("DELETE FROM {into} AS w USING {from} WHERE {found}")
             }
-            Database::MySql | Database::Sqlite => {
+            Database::MySql | Database::Sqlite | Database::Odbc => {
                 let found = key.iter().map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(" AND ");
                 format!("DELETE FROM {into} WHERE {found}")
             }
@@ -131,10 +166,17 @@ pub(crate) fn write(database: Database, row: &Row) -> String {
     }
 }
 
+/// PostgreSQL's query that reads one column of a row's document as the table's own type, and does nothing else.
+pub(crate) fn reads(row: &Row, column: &str) -> String {
+    let name = quote(Database::Postgres, column);
+    let into = table(Database::Postgres, &row.table);
+    format!("SELECT r.{name} FROM jsonb_populate_record((SELECT t FROM {into} AS t LIMIT 0), $1::text::jsonb) AS r")
+}
+
 /// What an upsert does where the row is there.
 fn conflict(database: Database, key: &[String], rest: &[String]) -> String {
     match database {
-        Database::Postgres | Database::Sqlite => {
+        Database::Postgres | Database::Sqlite | Database::Odbc => {
             let set = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
             let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {set}") };
             format!(" ON CONFLICT ({}) DO {action}", key.join(", "))
@@ -156,6 +198,7 @@ pub(crate) fn create_inbox(database: Database, inbox: &Table) -> String {
         Database::MySql => {
             ("varchar(64) CHARACTER SET ascii", "varchar(255)", "timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)")
         }
+        Database::Odbc => ("varchar(64) NOT NULL", "varchar(255)", "timestamp DEFAULT CURRENT_TIMESTAMP NOT NULL"),
         Database::Sqlite => ("text", "text", "text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))"),
     };
     format!(
@@ -163,22 +206,29 @@ pub(crate) fn create_inbox(database: Database, inbox: &Table) -> String {
     )
 }
 
-/// The statement that enters a delivery; it changes nothing where the delivery has been entered before.
-pub(crate) fn enter(database: Database, inbox: &Table) -> String {
+/// The statement that enters `count` deliveries; it changes nothing where a delivery has been entered before. PostgreSQL takes
+/// two lists, and answers with the ids that are new.
+pub(crate) fn enter(database: Database, inbox: &Table, count: usize) -> String {
     let name = table(database, inbox);
+    let values = vec!["(?, ?)"; count].join(", ");
     match database {
-        Database::Postgres => {
-            format!("INSERT INTO {name} (delivery_id, message_id) VALUES ($1, $2) ON CONFLICT (delivery_id) DO NOTHING")
+        Database::Postgres => format!(
+            "INSERT INTO {name} (delivery_id, message_id) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id"
+        ),
+        Database::MySql => format!("INSERT IGNORE INTO {name} (delivery_id, message_id) VALUES {values}"),
+        Database::Sqlite | Database::Odbc => {
+            format!("INSERT OR IGNORE INTO {name} (delivery_id, message_id) VALUES {values}")
         }
-        Database::MySql => format!("INSERT IGNORE INTO {name} (delivery_id, message_id) VALUES (?, ?)"),
-        Database::Sqlite => format!("INSERT OR IGNORE INTO {name} (delivery_id, message_id) VALUES (?, ?)"),
     }
 }
 
-/// The query that tells whether a delivery has been entered.
-pub(crate) fn entered(database: Database, inbox: &Table) -> String {
-    let parameter = if database == Database::Postgres { "$1" } else { "?" };
-    format!("SELECT 1 FROM {} WHERE delivery_id = {parameter}", table(database, inbox))
+/// The query that tells which of `count` deliveries have been entered. PostgreSQL takes a list.
+pub(crate) fn entered(database: Database, inbox: &Table, count: usize) -> String {
+    let found = match database {
+        Database::Postgres => "= ANY($1::text[])".to_owned(),
+        Database::MySql | Database::Sqlite | Database::Odbc => format!("IN ({})", vec!["?"; count].join(", ")),
+    };
+    format!("SELECT delivery_id FROM {} WHERE delivery_id {found}", table(database, inbox))
 }
 
 #[cfg(test)]
@@ -194,21 +244,46 @@ mod tests {
             columns: vec![("no".to_owned(), Value::from("'; DROP TABLE x")), ("amount".to_owned(), Value::Null)],
         };
         assert_eq!(
-            write(Database::Sqlite, &row),
+            write(Database::Sqlite, &row, 1),
             "INSERT INTO \"ar\".\"收款\" (\"no\", \"amount\") VALUES (?, ?) ON CONFLICT (\"no\") DO UPDATE SET \"amount\" = excluded.\"amount\""
         );
         assert!(
-            write(Database::MySql, &row).ends_with("VALUES (?, ?) ON DUPLICATE KEY UPDATE `amount` = VALUES(`amount`)")
+            write(Database::MySql, &row, 1)
+                .ends_with("VALUES (?, ?) ON DUPLICATE KEY UPDATE `amount` = VALUES(`amount`)")
         );
         assert!(
-            write(Database::Postgres, &row).contains("jsonb_populate_record(NULL::\"ar\".\"收款\", $1::text::jsonb)")
+            write(Database::Postgres, &row, 1)
+                .contains("jsonb_populate_recordset(NULL::\"ar\".\"收款\", $1::text::jsonb)")
         );
         assert_eq!(quote(Database::MySql, "a`b"), "`a``b`");
         let row = Row { mode: Mode::Update, ..row };
-        assert_eq!(write(Database::Sqlite, &row), "UPDATE \"ar\".\"收款\" SET \"amount\" = ? WHERE \"no\" = ?");
+        assert_eq!(write(Database::Sqlite, &row, 1), "UPDATE \"ar\".\"收款\" SET \"amount\" = ? WHERE \"no\" = ?");
         assert_eq!(bound(&row).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["amount", "no"]);
         let row = Row { mode: Mode::Delete, ..row };
-        assert_eq!(write(Database::MySql, &row), "DELETE FROM `ar`.`收款` WHERE `no` = ?");
+        assert_eq!(write(Database::MySql, &row, 1), "DELETE FROM `ar`.`收款` WHERE `no` = ?");
         assert_eq!(bound(&row).len(), 1);
+    }
+
+    #[test]
+    fn rows_of_one_shape_go_together_and_a_key_only_once() {
+        let row = |table: &str, mode, no: &str| Row {
+            table: Table { schema: None, name: table.to_owned() },
+            mode,
+            key: if mode == Mode::Insert { Vec::new() } else { vec!["no".to_owned()] },
+            columns: vec![("no".to_owned(), Value::from(no)), ("x".to_owned(), Value::from(1))],
+        };
+        let rows = [
+            row("a", Mode::Upsert, "1"),
+            row("a", Mode::Upsert, "2"),
+            row("a", Mode::Upsert, "1"),
+            row("b", Mode::Insert, "1"),
+            row("b", Mode::Insert, "1"),
+            row("b", Mode::Update, "1"),
+            row("b", Mode::Update, "2"),
+        ];
+        let runs: Vec<_> = runs(rows.iter()).iter().map(Vec::len).collect();
+        assert_eq!(runs, [2, 1, 2, 1, 1]);
+        let two = write(Database::MySql, &rows[3], 2);
+        assert_eq!(two, "INSERT INTO `b` (`no`, `x`) VALUES (?, ?), (?, ?)");
     }
 }

@@ -9,7 +9,7 @@ use crate::file::{Mode, Shape, Table, Write, is_identifier};
 use crate::lines::Lines;
 
 /// The most rows of one delivery.
-const MAX_ROWS: usize = 10_000;
+pub(crate) const MAX_ROWS: usize = 10_000;
 
 /// One delivery's work.
 #[derive(Debug)]
@@ -29,15 +29,35 @@ pub(crate) struct Row {
     pub(crate) columns: Vec<(String, Value)>,
 }
 
+/// What all rows of a call see beside their own body.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    message_id: &'a str,
+    message: Value,
+    whole: Option<&'a Value>,
+}
+
+impl<'a> Context<'a> {
+    /// Of a call; `whole` is the body around the rows, where one delivery brings many.
+    pub(crate) fn new(call: &Call<'a>, whole: Option<&'a Value>) -> Self {
+        Self { message_id: &call.message.id, message: call.message.to_value(call.attempt), whole }
+    }
+}
+
 impl Work {
     /// Computes every row.
     ///
     /// # Errors
     /// `Invalid` with the column that cannot be computed, or that is no single value.
-    pub(crate) fn plan(write: &Write, call: &Call<'_>) -> Result<Self, Fault> {
-        let message = call.message.to_value(call.attempt);
-        let id = Value::from(call.delivery_id);
-        let scope = || Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
+    pub(crate) fn plan(write: &Write, body: &Value, delivery_id: &str, context: &Context<'_>) -> Result<Self, Fault> {
+        let id = Value::from(delivery_id);
+        let scope = || {
+            let scope = Scope::new().with("body", body).with("message", &context.message).with("delivery_id", &id);
+            match context.whole {
+                Some(whole) => scope.with("whole", whole),
+                None => scope,
+            }
+        };
         let gone = match &write.delete_when {
             None => false,
             Some(when) => when.test(&scope()).map_err(|reason| {
@@ -45,12 +65,12 @@ impl Work {
             })?,
         };
         let mode = if gone { Mode::Delete } else { write.row.mode };
-        let mut rows = vec![row(&write.row, mode, call.body, &scope())?];
+        let mut rows = vec![row(&write.row, mode, body, &scope())?];
         if let Some(replace) = write.lines.as_ref().and_then(|lines| lines.replace.as_ref()) {
-            rows.push(row(replace, Mode::Delete, call.body, &scope())?);
+            rows.push(row(replace, Mode::Delete, body, &scope())?);
         }
         if let Some(Lines { from: path, shape, .. }) = write.lines.as_ref().filter(|_| mode != Mode::Delete) {
-            let list = match path.find(call.body) {
+            let list = match path.find(body) {
                 None | Some(Value::Null) => &[],
                 Some(Value::List(list)) => list.as_slice(),
                 Some(one) => std::slice::from_ref(one),
@@ -66,7 +86,7 @@ impl Work {
                 rows.push(row(shape, shape.mode, line, &scope().with("line", line).with("index", &index))?);
             }
         }
-        Ok(Self { delivery_id: call.delivery_id.to_owned(), message_id: call.message.id.clone(), rows })
+        Ok(Self { delivery_id: delivery_id.to_owned(), message_id: context.message_id.to_owned(), rows })
     }
 }
 

@@ -16,10 +16,12 @@ pub use crate::arrival::{Admission, Arrival, Behind, Cursor};
 pub use crate::backfill::{Archive, Backfill};
 use crate::diagnostics::{Problems, SourceFile};
 pub use crate::endpoint::{Direction, Endpoint};
-use crate::fault::{Exchange, Fault};
+use crate::fault::Fault;
 use crate::limits::{Circuit, Limits};
 use crate::message::Message;
+use crate::outline::Given;
 pub use crate::receipt::{Outcome, Receipt};
+pub use crate::reply::{Refused, Reply};
 use crate::secret::Secrets;
 use crate::value::Value;
 
@@ -66,6 +68,11 @@ pub trait System: Send + Sync {
 
     /// What a call with `body` would send, as far as it is known without the system; `None` where the body says it all. Pure.
     fn preview(&self, _endpoint: &str, _body: &Value) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
+    /// Compares what routes give to its endpoints with what the system really has; leaves no trace. `None`: it cannot tell.
+    async fn compare(&self, _given: &[Given], _secrets: &dyn Secrets) -> Result<Option<Problems>, Fault> {
         Ok(None)
     }
 
@@ -117,15 +124,6 @@ pub struct Call<'a> {
     pub traceparent: Option<&'a str>,
     /// What is left of the attempt's time, where the protocol can tell the peer.
     pub deadline: Duration,
-}
-
-/// What the system answered.
-#[derive(Clone, Debug, Default)]
-pub struct Reply {
-    /// The decoded body; `Null` where there was none.
-    pub body: Value,
-    /// What went over the wire, for the journey.
-    pub exchange: Exchange,
 }
 
 /// The half that brings arrivals in.

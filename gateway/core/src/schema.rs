@@ -10,6 +10,7 @@ use jsonschema::Validator;
 
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::fault::Violation;
+use crate::outline::Outline;
 use crate::value::Value;
 
 mod judged;
@@ -29,6 +30,7 @@ pub struct Type {
     data_schema: Option<String>,
     root_names: Option<Vec<String>>,
     sensitive: Vec<Vec<String>>,
+    outline: Arc<Outline>,
     validator: Arc<Validator<Canonical>>,
 }
 
@@ -74,6 +76,7 @@ impl Type {
             data_schema: schema["$id"].as_str().map(str::to_owned),
             root_names: if closed { names() } else { None },
             sensitive,
+            outline: Arc::new(Outline::of_schema(&schema)),
             validator: Arc::new(validator),
         })
     }
@@ -95,6 +98,12 @@ impl Type {
     #[must_use]
     pub fn root_names(&self) -> Option<Vec<String>> {
         self.root_names.clone()
+    }
+
+    /// The fields that it names.
+    #[must_use]
+    pub fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     /// Judges a body.

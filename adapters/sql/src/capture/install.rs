@@ -65,7 +65,7 @@ pub(super) fn select(database: Database, limit: u32) -> String {
             "SELECT seq, id, source_table, op, {before}, {after}, TIMESTAMPDIFF(SECOND, at, CURRENT_TIMESTAMP(6)) \
              FROM {table} WHERE endpoint = ? ORDER BY seq LIMIT {limit}"
         ),
-        Database::Sqlite => format!(
+        Database::Sqlite | Database::Odbc => format!(
             "SELECT seq, id, source_table, op, {before}, {after}, (julianday('now') - julianday(at)) * 86400.0 \
              FROM {table} WHERE endpoint = ? ORDER BY seq LIMIT {limit}"
         ),
@@ -92,7 +92,7 @@ fn create_table(database: Database) -> Vec<String> {
              at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n  KEY gatehouse_change_endpoint (endpoint, seq)\n) \
              ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4"
         )],
-        Database::Sqlite => vec![
+        Database::Sqlite | Database::Odbc => vec![
             format!(
                 "CREATE TABLE IF NOT EXISTS {table} (\n  seq INTEGER PRIMARY KEY AUTOINCREMENT,\n  \
                  id TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),\n  endpoint TEXT NOT NULL,\n  source_table TEXT NOT NULL,\n  \
@@ -188,7 +188,7 @@ fn of_table(reader: &Reader, open: &Open) -> Vec<String> {
         };
         let insert = format!("INSERT INTO {into} ({}) VALUES ({})", names.join(", "), values.join(", "));
         all.push(match database {
-            Database::Sqlite => {
+            Database::Sqlite | Database::Odbc => {
                 // The table's name within a trigger stands without its schema.
                 let on = quote(database, &open.described.table.name);
                 format!("CREATE TRIGGER {trigger} AFTER {event} ON {on} FOR EACH ROW BEGIN {insert}; END")
@@ -210,7 +210,7 @@ fn drops(reader: &Reader, open: &Open) -> Vec<String> {
             };
             vec![drop("row"), drop("all")]
         }
-        Database::MySql | Database::Sqlite => {
+        Database::MySql | Database::Sqlite | Database::Odbc => {
             let drop = |(_, ending): (&str, &str)| {
                 let schema = open.described.table.schema.clone();
                 let table = crate::file::Table { schema, name: trigger(&reader.endpoint, &name, ending) };
@@ -243,7 +243,7 @@ async fn there(reader: &Reader, open: &Open) -> Result<Vec<Option<String>>, Faul
         Database::MySql => {
             "SELECT action_statement FROM information_schema.triggers WHERE trigger_name = ? AND trigger_schema = COALESCE(?, DATABASE())"
         }
-        Database::Sqlite => {
+        Database::Sqlite | Database::Odbc => {
             "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ? AND coalesce(?, 'main') <> ''"
         }
     };

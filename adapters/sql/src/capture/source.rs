@@ -10,6 +10,7 @@ use gatehouse_core::fault::Fault;
 use gatehouse_core::secret::{Secret, Secrets};
 
 use crate::file::{Checked, Database, Table};
+use crate::live::catalogue::Live;
 use crate::{mysql, postgres, sqlite};
 
 /// A row of texts.
@@ -27,6 +28,16 @@ pub(crate) trait Source: Send + Sync {
     /// Runs statements that define something, as they are, one after the other.
     async fn define(&self, statements: &[String]) -> Result<(), Fault>;
 
+    /// A table as the driver describes it, and its primary key, where no catalogue is asked in SQL.
+    async fn described(&self, _table: &Table) -> Result<Option<(Live, Vec<String>)>, Fault> {
+        Ok(None)
+    }
+
+    /// Every table as the driver lists them, where no catalogue is asked in SQL.
+    async fn listed(&self) -> Result<Vec<Table>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// The transactions that are open now and may still commit, by names of the database's own; `None` where this user may
     /// not see them.
     async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault>;
@@ -43,6 +54,10 @@ pub(crate) async fn open(
         Database::Postgres => Arc::new(postgres::Postgres::open(checked.clone(), password)?),
         Database::MySql => Arc::new(mysql::MySql::open(checked.clone(), password)?),
         Database::Sqlite => Arc::new(sqlite::Sqlite::open(checked.clone()).await?),
+        #[cfg(feature = "odbc")]
+        Database::Odbc => Arc::new(crate::odbc::Odbc::open(checked.clone(), password)),
+        #[cfg(not(feature = "odbc"))]
+        Database::Odbc => return Err(crate::by_odbc::absent()),
     };
     Ok((source, secret))
 }
@@ -78,6 +93,16 @@ pub(crate) async fn describe(
     database: Database,
     table: &Table,
 ) -> Result<Option<Described>, Fault> {
+    if database == Database::Odbc {
+        let column =
+            |live: crate::live::catalogue::Column| Column { name: live.name, kind: live.text, nullable: live.nullable };
+        let described = source.described(table).await?;
+        return Ok(described.map(|(live, key)| Described {
+            table: table.clone(),
+            columns: live.columns.into_iter().map(column).collect(),
+            key,
+        }));
+    }
     let (sql, values) = super::sql::describe(database, table);
     let rows = source.ask(sql, &values).await?;
     let mut key = Vec::new();
@@ -98,6 +123,9 @@ pub(crate) async fn describe(
 
 /// Every table that this user sees; `schema` is `None` in the one that needs no naming.
 pub(crate) async fn tables(source: &dyn Source, database: Database) -> Result<Vec<Table>, Fault> {
+    if database == Database::Odbc {
+        return source.listed().await;
+    }
     let rows = source.ask(super::sql::tables(database), &[]).await?;
     let table = |row: Texts| {
         let [schema, name] = <[Option<String>; 2]>::try_from(row).ok()?;

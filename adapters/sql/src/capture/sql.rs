@@ -26,7 +26,7 @@ pub(crate) fn describe(database: Database, table: &Table) -> (&'static str, Vec<
              WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ? ORDER BY c.ordinal_position",
             vec![schema(), Value::from(table.name.as_str())],
         ),
-        Database::Sqlite => (
+        Database::Sqlite | Database::Odbc => (
             "SELECT name, type, pk, NOT \"notnull\" FROM pragma_table_info(?, coalesce(?, 'main')) ORDER BY cid",
             vec![Value::from(table.name.as_str()), schema()],
         ),
@@ -48,7 +48,7 @@ pub(crate) fn tables(database: Database) -> &'static str {
              WHERE table_type = 'BASE TABLE'
                AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2"
         }
-        Database::Sqlite => {
+        Database::Sqlite | Database::Odbc => {
             "SELECT NULL, name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 2"
         }
     }
@@ -71,7 +71,7 @@ pub(crate) fn object(database: Database, columns: &[&Column], of: &str) -> Strin
                 format!("CONVERT({value} USING utf8mb4)")
             }
             Database::MySql if is(&["geometry", "point", "line", "poly", "multi"]) => format!("ST_AsText({value})"),
-            Database::Sqlite => {
+            Database::Sqlite | Database::Odbc => {
                 format!("CASE typeof({value}) WHEN 'blob' THEN char(92) || 'x' || lower(hex({value})) ELSE {value} END")
             }
             Database::MySql | Database::Postgres => value,
@@ -80,7 +80,7 @@ pub(crate) fn object(database: Database, columns: &[&Column], of: &str) -> Strin
     });
     let pairs = pairs.collect::<Vec<_>>().join(", ");
     match database {
-        Database::Sqlite => format!("json_object({pairs})"),
+        Database::Sqlite | Database::Odbc => format!("json_object({pairs})"),
         Database::MySql | Database::Postgres => format!("JSON_OBJECT({pairs})"),
     }
 }
@@ -114,7 +114,7 @@ fn parameter(database: Database, kind: &str, number: usize) -> String {
                 _ => "?".to_owned(),
             }
         }
-        Database::Sqlite => "?".to_owned(),
+        Database::Sqlite | Database::Odbc => "?".to_owned(),
     }
 }
 
@@ -236,7 +236,7 @@ impl Page<'_> {
                     "SELECT to_jsonb(r)::text{past} FROM (SELECT {list} FROM {from}{filter}{sorted} LIMIT {limit}) r{sorted}"
                 )
             }
-            Database::MySql | Database::Sqlite => {
+            Database::MySql | Database::Sqlite | Database::Odbc => {
                 let document = object(database, &self.columns, "");
                 format!("SELECT {document}{past} FROM {from}{filter}{sorted} LIMIT {limit}")
             }
@@ -265,7 +265,7 @@ pub(crate) fn span(database: Database, table: &Described, column: &Column) -> St
     match database {
         Database::Postgres => format!("SELECT min({name})::text, max({name})::text FROM {from}"),
         Database::MySql => format!("SELECT CAST(min({name}) AS CHAR), CAST(max({name}) AS CHAR) FROM {from}"),
-        Database::Sqlite => {
+        Database::Sqlite | Database::Odbc => {
             format!("SELECT min({name}), max({name}), typeof(min({name})) || typeof(max({name})) FROM {from}")
         }
     }
@@ -290,7 +290,9 @@ pub(crate) fn newest(database: Database, table: &Described, column: &Column) -> 
     let inner = format!("(SELECT max({name}) AS {name} FROM {from}{past}) r");
     match database {
         Database::Postgres => format!("SELECT to_jsonb(r)::text FROM {inner}"),
-        Database::MySql | Database::Sqlite => format!("SELECT {} FROM {inner}", object(database, &[column], "")),
+        Database::MySql | Database::Sqlite | Database::Odbc => {
+            format!("SELECT {} FROM {inner}", object(database, &[column], ""))
+        }
     }
 }
 

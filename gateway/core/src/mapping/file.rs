@@ -145,6 +145,7 @@ pub(super) fn compile(file: &SourceFile, problems: &mut Problems) -> Option<Mapp
         to: table.to.map(|to| to.value),
         wanted: namespaces::wanted(&rows),
         rows,
+        file: file.clone(),
     })
 }
 
@@ -222,6 +223,7 @@ impl Checker<'_> {
         let source = row.from.as_ref().or(row.value.as_ref()).map_or("default", |text| text.as_str());
         Some(Row {
             label: format!("row {number} (`{source}` → `{}`)", row.to.value),
+            at: row.to.span.clone(),
             to: to?.steps().to_vec(),
             from: from.map(|path| path.steps().to_vec()),
             value,

@@ -7,6 +7,7 @@ mod clean;
 mod convert;
 mod file;
 mod namespaces;
+mod outline;
 mod run;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub struct Mapping {
     rows: Vec<Row>,
     /// The names with a namespace that its rows read.
     wanted: WantedNames,
+    file: SourceFile,
 }
 
 /// A compiled row.
@@ -42,6 +44,8 @@ pub struct Mapping {
 struct Row {
     /// For people: `row 7 (`items[].num` → `lines[].qty`)`.
     label: String,
+    /// Byte range of its `to` in the file.
+    at: std::ops::Range<usize>,
     to: Vec<Step>,
     from: Option<Vec<Step>>,
     value: Option<Expression>,

@@ -5,6 +5,7 @@
 
 mod files;
 mod gateway;
+mod given;
 mod merge;
 mod plan;
 mod prefixes;

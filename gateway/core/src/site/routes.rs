@@ -141,6 +141,8 @@ pub struct Target {
     pub order_by: Option<Path>,
     /// Its queue: `gatehouse.work.<route>.<system>.<endpoint>`.
     pub queue: String,
+    /// Where the route names it.
+    pub at: crate::outline::Spot,
 }
 
 /// What routes may name.
@@ -394,6 +396,7 @@ impl Checker<'_> {
             retry,
             order_by: order_by.transpose_path()?,
             queue: format!("gatehouse.{kind}.{route}.{system}.{endpoint}"),
+            at: crate::outline::Spot { file: self.file.clone(), span: row.target.span.clone() },
         })
     }
 

@@ -1,16 +1,27 @@
-//! `gatehouse check`: every problem of the site, and nothing else. Pure: no network, no secrets.
+//! `gatehouse check`: every problem of the site, and nothing else. Pure: no network, no secrets; but with `--live` it also
+//! asks the systems.
 
 use std::process::ExitCode;
 
-use super::{SiteArgs, out};
+use super::{SiteArgs, live, out};
 use gatehouse_core::site::Site;
 
-pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
-    let (site, problems) = crate::site::load(&args.site, &crate::registry::adapters(None))?;
+pub(super) async fn run(args: &SiteArgs, ask: bool) -> anyhow::Result<ExitCode> {
+    let (site, mut problems) = crate::site::load(&args.site, &crate::registry::adapters(None))?;
+    let mut seen = None;
+    if let (true, Some(site)) = (ask, &site) {
+        let mut found = live::look(site, args).await;
+        problems.extend(std::mem::take(&mut found.problems));
+        seen = Some(found);
+    }
     let count = problems.iter().count();
     let stops = out::problems(problems, args.json);
+    if let Some(seen) = &seen {
+        seen.tell(args.json);
+    }
+    let well = seen.map_or(ExitCode::SUCCESS, |seen| seen.code());
     if args.json {
-        return Ok(if stops { ExitCode::from(out::WRONG) } else { ExitCode::SUCCESS });
+        return Ok(if stops { ExitCode::from(out::WRONG) } else { well });
     }
     match site {
         Some(site) if !stops => {
@@ -23,7 +34,7 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
                 site.types.len(),
                 site.tests.len()
             ));
-            Ok(ExitCode::SUCCESS)
+            Ok(well)
         }
         _ => {
             out::line(format!("{count} problem{} in {}", if count == 1 { "" } else { "s" }, args.site.display()));

@@ -12,7 +12,7 @@ use crate::site::ProcessSecrets;
 
 #[derive(Debug, Args)]
 pub(super) struct SqlArgs {
-    /// The database: `postgres://user@host:5432/name`, `mysql://user@host:3306/name`, `sqlite:data/books.db`. No password.
+    /// The database: `postgres://user@host:5432/name`, `mysql://user@host:3306/name`, `sqlite:data/books.db`, `odbc:Driver={…};Server=…;UID=user`. No password.
     url: String,
     /// The tables to take up, by name or with `*`: `orders,sales.*`. Without it: they are listed, and nothing is written.
     #[arg(long, value_delimiter = ',')]
@@ -80,23 +80,25 @@ pub(super) async fn run(args: SqlArgs, site: &SiteArgs) -> anyhow::Result<ExitCo
 }
 
 fn wanted(args: &SqlArgs) -> Result<Wanted, String> {
-    let shape = "expected `postgres://user@host:5432/name`, `mysql://user@host:3306/name` or `sqlite:FILE`";
+    let shape = "expected `postgres://user@host:5432/name`, `mysql://user@host:3306/name`, `sqlite:FILE` or `odbc:Driver={…};Server=…;UID=user`";
     let (scheme, rest) = args.url.split_once(':').ok_or(shape)?;
     let database = match scheme {
         "postgres" | "postgresql" => "postgres",
         "mysql" | "mariadb" => "mysql",
         "sqlite" => "sqlite",
+        "odbc" => "odbc",
         _ => return Err(shape.to_owned()),
     };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (user, address) = match rest.rsplit_once('@') {
-        Some((user, address)) if database != "sqlite" => (Some(user.to_owned()), address),
-        _ => (None, rest),
+        _ if database == "odbc" => without_user(rest),
+        Some((user, address)) if database != "sqlite" => (Some(user.to_owned()), address.to_owned()),
+        _ => (None, rest.to_owned()),
     };
     if user.as_deref().is_some_and(|user| user.contains(':')) {
         return Err("a URL holds no password: name its place with `--password env:NAME`".to_owned());
     }
-    let stem = address.rsplit('/').next().unwrap_or_default();
+    let stem = address.rsplit(['/', '=']).next().unwrap_or_default();
     let stem = stem.split('.').next().unwrap_or_default().to_lowercase();
     let system = args.name.clone().unwrap_or_else(|| stem.replace(|c: char| !c.is_alphanumeric(), "-"));
     let default = || {
@@ -111,13 +113,21 @@ fn wanted(args: &SqlArgs) -> Result<Wanted, String> {
     Ok(Wanted {
         system,
         database: database.to_owned(),
-        address: address.to_owned(),
+        address,
         user,
         password,
         tables: args.tables.clone(),
         write: args.write,
         by: args.by.clone(),
     })
+}
+
+/// A connection string without its user, and the user.
+fn without_user(text: &str) -> (Option<String>, String) {
+    let is_user = |pair: &&str| pair.split_once('=').is_some_and(|(word, _)| word.trim().eq_ignore_ascii_case("uid"));
+    let (users, rest): (Vec<&str>, Vec<&str>) = text.split(';').partition(is_user);
+    let user = users.first().and_then(|pair| pair.split_once('=')).map(|(_, user)| user.trim().to_owned());
+    (user, rest.join(";"))
 }
 
 fn list(catalogue: &Catalogue, json: bool) {

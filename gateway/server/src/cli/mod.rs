@@ -13,6 +13,7 @@ mod doctor;
 mod fetch;
 mod graph;
 mod letters;
+mod live;
 mod out;
 mod run;
 mod schema;
@@ -49,7 +50,13 @@ enum Command {
     /// Run the gateway until Ctrl-C or SIGTERM.
     Run(#[command(flatten)] SiteArgs),
     /// Check the site: every problem with its place and the smallest mend. Touches nothing outside the folder.
-    Check(#[command(flatten)] SiteArgs),
+    Check {
+        /// Also ask the systems whether they take what the routes give: tables, columns, types. Changes nothing there.
+        #[arg(long)]
+        live: bool,
+        #[command(flatten)]
+        site: SiteArgs,
+    },
     /// Run the site's own tests: the examples of its mappings and its route tests.
     Test(#[command(flatten)] SiteArgs),
     /// Show what a file would become, step by step. Nothing is sent.
@@ -160,7 +167,7 @@ pub fn run_line(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     };
     let outcome = match cli.command {
         Command::Run(site) => runtime.block_on(run::run(&site)),
-        Command::Check(site) => check::run(&site),
+        Command::Check { live, site } => runtime.block_on(check::run(&site, live)),
         Command::Test(site) => test::run(&site),
         Command::Try { route, file, from, before, site } => {
             trial::run(&route, &file, &trial::Sources { from, before }, &site)

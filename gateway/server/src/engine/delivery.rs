@@ -1,18 +1,19 @@
 //! One attempt at one delivery: recognise, shape, pace, deliver under a deadline, settle. The path on which a message
 //! could be lost or doubled; each step says why it is where it is.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use gatehouse_bus::{Delivered, Parcel, SettleError, Settlement};
-use gatehouse_core::adapter::{Call, Reply};
+use gatehouse_core::adapter::{Call, Refused, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::message::Message;
 use gatehouse_core::site::{Route, Target, outbound_body};
-use gatehouse_store::Store;
+use gatehouse_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::crash;
@@ -241,7 +242,8 @@ impl Carrier {
         crash::point("k5");
         let span = self.tracer.start(Kind::Client, &self.target.name, message.traceparent.as_deref());
         let traceparent = span.as_ref().map(super::trace::Span::traceparent).or_else(|| message.traceparent.clone());
-        let attempt = self.deliver(&message, delivery_id, number, traceparent.as_deref());
+        let shaped = parcel.header(headers::SHAPED).is_some();
+        let attempt = self.deliver(&message, shaped, delivery_id, number, traceparent.as_deref());
         // A panic in an adapter or a mapping must not take the delivery with it: it becomes a dead letter.
         let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
             Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt")
@@ -254,6 +256,13 @@ impl Carrier {
             Ok(reply) => {
                 self.system.circuit.succeeded();
                 crash::point("k8");
+                // A waiting caller was told; for all others each refused part is a letter before the rest counts as done.
+                if !self.route.request
+                    && let Err(error) = self.bury_parts(parcel, &reply.refused, number).await
+                {
+                    let fault = Fault::new(Code::Unavailable, "the refused parts cannot be stored as dead letters now");
+                    return Attempted::Failed(fault.private(error.to_string()));
+                }
                 self.ledger.record_done(delivery_id).await;
                 crash::point("k9");
                 Attempted::Done(Some(reply))
@@ -271,14 +280,30 @@ impl Carrier {
         }
     }
 
+    /// Makes a dead letter of each part that the target refused. A delivery that comes again has them refused again, with the
+    /// same ids: the same letters.
+    async fn bury_parts(&self, parcel: &Parcel, refused: &[Refused], number: u32) -> Result<(), StoreError> {
+        for part in refused {
+            // Mended by a person and taken by the target, while the delivery that it was in comes once more.
+            if self.ledger.is_done(&part.delivery_id, true).await? {
+                continue;
+            }
+            let part = headers::part(parcel, part, number, &self.instance);
+            self.store.put_letter(headers::letter(&part, "refused", &self.instance)).await?;
+            self.metrics.dead.inc();
+        }
+        Ok(())
+    }
+
     async fn deliver(
         &self,
         message: &Message,
+        shaped: bool,
         delivery_id: &str,
         number: u32,
         traceparent: Option<&str>,
     ) -> Result<Reply, Fault> {
-        let body = outbound_body(&self.target, &message.data)?;
+        let body = if shaped { Cow::Borrowed(&message.data) } else { outbound_body(&self.target, &message.data)? };
         let outbound = self.system.outbound().await;
         let Some(endpoint) = self.system.endpoint(&self.target.endpoint) else {
             return Err(Fault::new(

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use gatehouse_bus::Parcel;
+use gatehouse_core::adapter::Refused;
 use gatehouse_core::fault::Fault;
 use gatehouse_core::message::{DATA_CONTENT_TYPE, Message};
 use gatehouse_core::{Value, json, limits::BodyLimits};
@@ -25,6 +26,8 @@ pub const HISTORY: &str = "gatehouse-attempts";
 pub const NOT_BEFORE: &str = "gatehouse-not-before";
 /// The letter that is being replayed.
 pub const REPLAY: &str = "gatehouse-replay-of";
+/// The body is in the target's own shape already: no mapping is applied. On parts of a delivery that were refused alone.
+pub const SHAPED: &str = "gatehouse-shaped";
 /// Why it died, in a word.
 pub const CAUSE: &str = "gatehouse-error-code";
 /// What counts as the same cause.
@@ -135,6 +138,25 @@ pub fn record_death(parcel: &mut Parcel, fault: &Fault) {
     parcel.headers.remove(NOT_BEFORE);
     parcel.headers.insert(CAUSE.to_owned(), fault.code.as_str().to_owned());
     parcel.headers.insert(FINGERPRINT.to_owned(), fault.fingerprint());
+}
+
+/// A part of a delivery as a parcel of its own, dead from the beginning: the same message, with this body alone.
+#[must_use]
+pub fn part(parcel: &Parcel, refused: &Refused, number: u32, instance: &str) -> Parcel {
+    let mut headers = parcel.headers.clone();
+    forget_attempts(&mut headers);
+    headers.remove(REPLAY);
+    headers.insert(DELIVERY.to_owned(), refused.delivery_id.clone());
+    headers.insert(SHAPED.to_owned(), "1".to_owned());
+    let mut part = Parcel {
+        id: refused.delivery_id.clone(),
+        content_type: DATA_CONTENT_TYPE.to_owned(),
+        headers,
+        body: json::encode(&refused.body).into(),
+    };
+    record_attempt(&mut part, number, &refused.fault, instance);
+    record_death(&mut part, &refused.fault);
+    part
 }
 
 /// Takes off a parcel what earlier attempts wrote, for a replay.

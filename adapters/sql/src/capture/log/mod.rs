@@ -201,7 +201,7 @@ async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
             }
             binlog::open(reader, place.position.log.as_ref()).await?
         }
-        Database::Sqlite => return Err(no_log()),
+        Database::Sqlite | Database::Odbc => return Err(no_log()),
     };
     Ok(Open { log, confirmed: Instant::now(), guarded: None, notes: Vec::new(), bytes: None })
 }
@@ -211,7 +211,7 @@ async fn lost(reader: &Reader, position: &Position) -> Result<Option<String>, Fa
     match reader.checked.database {
         Database::Postgres => slot::lost(reader, position.log.as_ref()).await,
         Database::MySql => binlog_server::lost(reader, position.log.as_ref()).await,
-        Database::Sqlite => Err(no_log()),
+        Database::Sqlite | Database::Odbc => Err(no_log()),
     }
 }
 
@@ -221,7 +221,7 @@ async fn anew(reader: &Reader, position: &mut Position) -> Result<(), Fault> {
         Database::Postgres => slot::renew(reader).await?,
         // There is nothing that the server keeps for us.
         Database::MySql => {}
-        Database::Sqlite => return Err(no_log()),
+        Database::Sqlite | Database::Odbc => return Err(no_log()),
     }
     *position = Position { run: super::new_run(), ..Position::default() };
     Ok(())
@@ -250,7 +250,7 @@ pub(super) async fn settle(reader: &Reader, place: &mut Place, behind: &mut Behi
     // Whatever is committed after the place from which a binlog is read stands in it.
     let now = match reader.checked.database {
         Database::Postgres => reader.source.open_transactions().await?,
-        Database::MySql | Database::Sqlite => None,
+        Database::MySql | Database::Sqlite | Database::Odbc => None,
     };
     for name in waiting {
         let then = place.awaited.entry(name.clone()).or_insert_with(|| now.clone());
@@ -279,7 +279,7 @@ pub(super) async fn must_be_there(reader: &mut Reader) -> Result<(), Fault> {
             Ok(())
         }
         Database::MySql => binlog_server::must_be_there(reader).await,
-        Database::Sqlite => Err(no_log()),
+        Database::Sqlite | Database::Odbc => Err(no_log()),
     }
 }
 
@@ -287,7 +287,7 @@ pub(super) async fn must_be_there(reader: &mut Reader) -> Result<(), Fault> {
 pub(super) async fn take_up(reader: &Reader, tables: &mut Vec<super::Open>) -> Result<Vec<String>, Fault> {
     match reader.checked.database {
         Database::Postgres => slot::keep_published(reader, tables).await,
-        Database::MySql | Database::Sqlite => Ok(Vec::new()),
+        Database::MySql | Database::Sqlite | Database::Odbc => Ok(Vec::new()),
     }
 }
 
@@ -296,7 +296,7 @@ pub(super) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
     match reader.checked.database {
         Database::Postgres => slot::statements(reader).await,
         Database::MySql => Ok(Vec::new()),
-        Database::Sqlite => Err(no_log()),
+        Database::Sqlite | Database::Odbc => Err(no_log()),
     }
 }
 
@@ -304,7 +304,7 @@ pub(super) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
 pub(super) fn removal(reader: &Reader) -> Vec<String> {
     match reader.checked.database {
         Database::Postgres => slot::removal(reader),
-        Database::MySql | Database::Sqlite => Vec::new(),
+        Database::MySql | Database::Sqlite | Database::Odbc => Vec::new(),
     }
 }
 
@@ -313,6 +313,6 @@ pub(super) async fn status(reader: &Reader) -> Result<Status, Fault> {
     match reader.checked.database {
         Database::Postgres => slot::status(reader).await,
         Database::MySql => binlog_server::status(reader).await,
-        Database::Sqlite => Err(no_log()),
+        Database::Sqlite | Database::Odbc => Err(no_log()),
     }
 }

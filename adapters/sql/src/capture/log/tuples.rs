@@ -218,7 +218,7 @@ pub(super) async fn look_up(
 /// A row with more fields, in the order that the database gives them: by length, then by bytes.
 pub(super) fn together(row: Value, more: Value) -> Value {
     let (Value::Map(row), Value::Map(more)) = (row, more) else { return Value::Null };
-    let mut fields: Vec<(String, Value)> = row.into_iter().chain(more).collect();
+    let mut fields: Vec<_> = row.into_iter().chain(more).collect();
     fields.sort_by(|(one, _), (other, _)| (one.len(), one.as_bytes()).cmp(&(other.len(), other.as_bytes())));
     fields.into_iter().collect()
 }
