@@ -128,7 +128,13 @@ impl Wanted {
                 None => Table { schema: None, name: wanted.clone() },
             };
             let pattern = crate::capture::file::Pattern(pattern);
-            let found: Vec<_> = all.iter().filter(|table| pattern.fits(table)).collect();
+            // By ODBC every table has a schema, and none is said to be this user's own.
+            let bare = checked.database == Database::Odbc && pattern.0.schema.is_none();
+            let fits = |table: &&Table| match bare {
+                true => pattern.fits(&Table { schema: None, name: table.name.clone() }),
+                false => pattern.fits(table),
+            };
+            let found: Vec<_> = all.iter().filter(fits).collect();
             if found.is_empty() {
                 let names: Vec<_> = all.iter().map(Table::to_string).collect();
                 let close = gatehouse_core::diagnostics::closest(wanted, names.iter().map(String::as_str));

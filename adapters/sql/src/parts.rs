@@ -15,6 +15,9 @@ use crate::work::{Context, MAX_ROWS, Work};
 /// The most elements that one delivery may have refused: beyond, it is the delivery that is wrong.
 const MOST_REFUSED: usize = 1_000;
 
+/// The most of them that the reply tells.
+const MOST_TOLD: usize = 100;
+
 impl Writer {
     /// Writes each element.
     pub(crate) async fn deliver_parts(&self, write: &Write, batch: &Batch, call: &Call<'_>) -> Result<Reply, Fault> {
@@ -68,7 +71,7 @@ impl Writer {
         }
         let body = [
             ("rows", count(rows)),
-            ("refused", count(wrong.len())),
+            ("refused", Value::List(wrong.iter().take(MOST_TOLD).map(told).collect())),
             ("repeated", Value::Bool(new == 0 && !planned.is_empty())),
         ];
         let refused = wrong.into_iter().filter_map(|(index, mut fault)| {
@@ -78,6 +81,11 @@ impl Writer {
         });
         Ok(Reply { body: body.into_iter().collect(), exchange, refused: refused.collect() })
     }
+}
+
+/// A refused element as a waiting caller is told of it.
+fn told((index, fault): &(usize, Fault)) -> Value {
+    [("row", count(index + 1)), ("reason", Value::from(fault.public.as_str()))].into_iter().collect()
 }
 
 fn count(number: usize) -> Value {

@@ -72,9 +72,9 @@ routes:
 async fn tables(database: &Database) -> Session {
     let mut session = database.session().await;
     let amount = database.by("TEXT", "DECIMAL(30,2)", "");
-    session.run(&format!("CREATE TABLE orders (no VARCHAR(20) PRIMARY KEY, customer VARCHAR(20) NOT NULL CHECK (customer <> 'nobody'), amount {amount})")).await;
-    session.run("CREATE TABLE log (no VARCHAR(20) NOT NULL, customer VARCHAR(20) NOT NULL)").await;
-    session.run("CREATE TABLE vacant (no VARCHAR(20) PRIMARY KEY, customer VARCHAR(20))").await;
+    session.run(&format!("CREATE TABLE orders (no VARCHAR(20) PRIMARY KEY, customer VARCHAR(40) NOT NULL CHECK (customer <> 'nobody'), amount {amount})")).await;
+    session.run("CREATE TABLE log (no VARCHAR(20) NOT NULL, customer VARCHAR(40) NOT NULL)").await;
+    session.run("CREATE TABLE vacant (no VARCHAR(20) PRIMARY KEY, customer VARCHAR(40))").await;
     session
 }
 

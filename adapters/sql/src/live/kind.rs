@@ -46,6 +46,9 @@ impl Kind {
         if database == Database::Sqlite {
             return sqlite(&lower);
         }
+        if lower.ends_with("[]") {
+            return Self::Other;
+        }
         let (word, arguments) = match lower.split_once('(') {
             Some((word, rest)) => (word.trim(), rest.split(')').next().unwrap_or_default()),
             None => (lower.as_str(), ""),

@@ -1,5 +1,7 @@
 //! One connection by ODBC, and what goes over it. Its calls block: they run on threads of their own ([`super`]).
 
+use std::cell::Cell;
+
 use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
@@ -23,6 +25,8 @@ pub(super) struct Link {
     pub(super) quote: Quote,
     /// The database's name as the driver says it: `PostgreSQL`, `Oracle`.
     pub(super) product: String,
+    /// A transaction in it did not end as it should.
+    spoiled: Cell<bool>,
 }
 
 /// What a statement answered.
@@ -43,12 +47,12 @@ impl Link {
             .map_err(|error| unreachable(&error))?;
         let quote = connection.identifier_quote_char().ok().flatten().unwrap_or('"');
         let product = connection.database_management_system_name().unwrap_or_default();
-        Ok(Self { connection, quote: Quote(quote), product })
+        Ok(Self { connection, quote: Quote(quote), product, spoiled: Cell::new(false) })
     }
 
-    /// Whether it can be used again.
+    /// Whether it can be used again, as far as its driver tells.
     pub(super) fn is_well(&self) -> bool {
-        !self.connection.is_dead().unwrap_or(true)
+        !self.spoiled.get() && !self.connection.is_dead().unwrap_or(false)
     }
 
     /// Runs something as one transaction: kept where it says `Ok`.
@@ -57,17 +61,32 @@ impl Link {
     /// Its own, or that of the COMMIT, which may then have happened: told by [`Code::Unknown`].
     pub(super) fn transaction<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
         self.connection.set_autocommit(false).map_err(|error| explain(&error))?;
-        let outcome = work();
-        let ended = match &outcome {
-            Ok(_) => self.connection.commit().map_err(|error| {
-                let told = explain(&error);
-                if told.code == Code::Unreachable { Fault { code: Code::Unknown, ..told } } else { told }
-            }),
-            // What cannot be rolled back goes with its connection.
-            Err(_) => self.connection.rollback().map_err(|error| explain(&error)),
+        // Until it has ended well: to switch autocommit on again would commit what is open, so it goes with its connection.
+        self.spoiled.set(true);
+        let value = match work() {
+            Ok(value) => value,
+            Err(fault) => {
+                self.ended(self.connection.rollback());
+                return Err(fault);
+            }
         };
-        let outcome = outcome.and_then(|value| ended.map(|()| value));
-        self.connection.set_autocommit(true).map_err(|error| explain(&error)).and(outcome)
+        match self.connection.commit() {
+            Ok(()) => {
+                self.ended(Ok(()));
+                Ok(value)
+            }
+            Err(error) => {
+                let told = explain(&error);
+                Err(if told.code == Code::Unreachable { Fault { code: Code::Unknown, ..told } } else { told })
+            }
+        }
+    }
+
+    /// A transaction has ended; the connection is as it was before.
+    fn ended(&self, outcome: Result<(), Error>) {
+        if outcome.and_then(|()| self.connection.set_autocommit(true)).is_ok() {
+            self.spoiled.set(false);
+        }
     }
 
     /// Runs a statement; at most `most` rows of its answer.
