@@ -6,7 +6,6 @@ use std::sync::Arc;
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
-use gatehouse_core::message::Message;
 
 use crate::harness::{PATIENCE, Place, until};
 use crate::proxy::Proxy;
@@ -132,19 +131,7 @@ pub(crate) fn server(kind: &str) -> Option<String> {
 
 async fn write(outbound: &dyn Outbound, delivery_id: &str, no: &str, who: &str) -> Result<Reply, Fault> {
     let body: Value = [("orderNo", Value::from(no)), ("customer", Value::from(who))].into_iter().collect();
-    let message = Message {
-        id: no.to_owned(),
-        source: "shop/orders".to_owned(),
-        kind: "order.paid".to_owned(),
-        subject: None,
-        time: jiff::Timestamp::UNIX_EPOCH,
-        data_schema: None,
-        key: None,
-        correlation: None,
-        causation: None,
-        traceparent: None,
-        data: Value::Null,
-    };
+    let message = crate::harness::message(no);
     let call = Call {
         endpoint: "rows",
         body: &body,

@@ -336,3 +336,20 @@ impl Service for PeerService {
         Response { status, headers, body: Bytes::from(text) }
     }
 }
+
+/// A message with nothing in it but its id.
+pub(crate) fn message(id: &str) -> gatehouse_core::Message {
+    gatehouse_core::Message {
+        id: id.to_owned(),
+        source: "shop/orders".to_owned(),
+        kind: "order.paid".to_owned(),
+        subject: None,
+        time: jiff::Timestamp::UNIX_EPOCH,
+        data_schema: None,
+        key: None,
+        correlation: None,
+        causation: None,
+        traceparent: None,
+        data: gatehouse_core::Value::Null,
+    }
+}

@@ -1,9 +1,9 @@
 //! `batch:` of an endpoint: a delivery that brings a list, each element of which is written as if it had come alone, with an
 //! inbox row of its own. So the good ones stay when others are refused, and a delivery that comes again goes on where it was.
 
-use gatehouse_core::{Name, Value};
 use gatehouse_core::path::{Path, Step};
 use gatehouse_core::yaml::Located;
+use gatehouse_core::{Name, Value};
 use sha2::{Digest, Sha256};
 
 use crate::file::Checker;

@@ -13,7 +13,7 @@ use crate::outbound::{Backend, Written};
 use crate::work::Work;
 
 /// The most writes of one transaction: locks of a database that is not ours are held for so long only.
-const MOST: usize = 256;
+const MOST: usize = 512;
 
 /// The most rows that the writes of a group may have together before the next group begins.
 const MOST_ROWS: usize = 2_000;

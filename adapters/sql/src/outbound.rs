@@ -57,11 +57,11 @@ pub(crate) struct Writer {
     lanes: HashMap<String, Lane>,
 }
 
-/// Connects, makes the inbox and looks whether tables and columns are there.
-pub(crate) async fn open(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Result<Writer, Fault> {
+/// The database of a system, to be read or written to.
+pub(crate) async fn database(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Result<Arc<dyn Backend>, Fault> {
     let password = checked.password.as_ref().map(|secret| secrets.fetch(secret)).transpose()?;
     let password = password.as_ref().map(Secret::expose);
-    let database: Arc<dyn Backend> = match checked.database {
+    Ok(match checked.database {
         Database::Postgres => Arc::new(postgres::Postgres::open(checked.clone(), password)?),
         Database::MySql => Arc::new(mysql::MySql::open(checked.clone(), password)?),
         Database::Sqlite => Arc::new(sqlite::Sqlite::open(checked.clone()).await?),
@@ -69,7 +69,12 @@ pub(crate) async fn open(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Resul
         Database::Odbc => Arc::new(crate::odbc::Odbc::open(checked.clone(), password)),
         #[cfg(not(feature = "odbc"))]
         Database::Odbc => return Err(crate::by_odbc::absent()),
-    };
+    })
+}
+
+/// Connects, makes the inbox and looks whether tables and columns are there.
+pub(crate) async fn open(checked: &Arc<Checked>, secrets: &dyn Secrets) -> Result<Writer, Fault> {
+    let database = database(checked, secrets).await?;
     let lanes = checked.writes.iter().map(|(name, _)| {
         let limits = checked.endpoints.iter().find(|endpoint| endpoint.name == *name).map(|endpoint| endpoint.limits);
         (name.clone(), Lane::new(limits.unwrap_or(checked.limits).concurrency))
@@ -108,7 +113,7 @@ impl Writer {
             };
             let mut named: Vec<&String> = shape.columns.iter().map(|(column, _)| column).collect();
             named.extend(shape.key.iter());
-            for column in named.into_iter().filter(|column| live.column(column).is_none()) {
+            if let Some(column) = named.into_iter().find(|column| live.column(column).is_none()) {
                 let help = closest(column, live.columns.iter().map(|known| known.name.as_str()));
                 let help = help.map(|close| format!("; did you mean `{close}`?")).unwrap_or_default();
                 let text = format!("`{}` has no column `{column}`{help}", shape.table);

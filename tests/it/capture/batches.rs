@@ -109,19 +109,7 @@ pub(super) async fn a_batch_that_comes_again_loses_and_doubles_nothing(database:
         .map(|n| item(&format!("sku-{n}"), &if n % 100 == 7 { "null".to_owned() } else { n.to_string() }))
         .collect();
     let body = gatehouse_core::json::decode(stock("B-1", &items).as_bytes(), &Default::default()).expect("JSON");
-    let message = gatehouse_core::Message {
-        id: "B-1".to_owned(),
-        source: "shop/orders".to_owned(),
-        kind: "stock".to_owned(),
-        subject: None,
-        time: jiff::Timestamp::UNIX_EPOCH,
-        data_schema: None,
-        key: None,
-        correlation: None,
-        causation: None,
-        traceparent: None,
-        data: gatehouse_core::Value::Null,
-    };
+    let message = crate::harness::message("B-1");
     let call = |attempt| gatehouse_core::adapter::Call {
         endpoint: "stock",
         body: &body,

@@ -43,19 +43,7 @@ pub(super) async fn open(place: &Place) -> std::sync::Arc<dyn Outbound> {
 }
 
 pub(super) async fn deliver(outbound: &dyn Outbound, endpoint: &str, id: &str, body: &Value) -> Result<Reply, Fault> {
-    let message = gatehouse_core::Message {
-        id: id.to_owned(),
-        source: "shop/orders".to_owned(),
-        kind: "any".to_owned(),
-        subject: None,
-        time: jiff::Timestamp::UNIX_EPOCH,
-        data_schema: None,
-        key: None,
-        correlation: None,
-        causation: None,
-        traceparent: None,
-        data: Value::Null,
-    };
+    let message = crate::harness::message(id);
     let call =
         Call { endpoint, body, message: &message, delivery_id: id, attempt: 1, traceparent: None, deadline: PATIENCE };
     tokio::time::timeout(PATIENCE, outbound.deliver(call)).await.expect("an answer in time")

@@ -11,7 +11,6 @@ use gatehouse_core::secret::{Secret, Secrets};
 
 use crate::file::{Checked, Database, Table};
 use crate::live::catalogue::Live;
-use crate::{mysql, postgres, sqlite};
 
 /// A row of texts.
 pub(crate) type Texts = Vec<Option<String>>;
@@ -48,18 +47,9 @@ pub(crate) async fn open(
     checked: &Arc<Checked>,
     secrets: &dyn Secrets,
 ) -> Result<(Arc<dyn Source>, Option<Secret>), Fault> {
+    let database: Arc<dyn Source> = crate::outbound::database(checked, secrets).await?;
     let secret = checked.password.as_ref().map(|secret| secrets.fetch(secret)).transpose()?;
-    let password = secret.as_ref().map(Secret::expose);
-    let source: Arc<dyn Source> = match checked.database {
-        Database::Postgres => Arc::new(postgres::Postgres::open(checked.clone(), password)?),
-        Database::MySql => Arc::new(mysql::MySql::open(checked.clone(), password)?),
-        Database::Sqlite => Arc::new(sqlite::Sqlite::open(checked.clone()).await?),
-        #[cfg(feature = "odbc")]
-        Database::Odbc => Arc::new(crate::odbc::Odbc::open(checked.clone(), password)),
-        #[cfg(not(feature = "odbc"))]
-        Database::Odbc => return Err(crate::by_odbc::absent()),
-    };
-    Ok((source, secret))
+    Ok((database, secret))
 }
 
 /// A column.

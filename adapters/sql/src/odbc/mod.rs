@@ -190,7 +190,7 @@ impl Backend for Odbc {
         let (say, word) = std::sync::mpsc::sync_channel::<bool>(1);
         let run = self.on(move |link| {
             let refused = || Fault::new(Code::Refused, "the answer means no");
-            let done = link.transaction(|| {
+            link.transaction(|| {
                 if !reads && enter(link, &inbox, &work, seconds)?.is_empty() {
                     return Ok(false);
                 }
@@ -202,8 +202,7 @@ impl Backend for Odbc {
                 }
                 let _ = told.send((rows, affected));
                 if word.recv() == Ok(true) { Ok(true) } else { Err(refused()) }
-            });
-            done
+            })
         });
         let judged = async {
             let Ok((rows, affected)) = rows.await else { return None };
