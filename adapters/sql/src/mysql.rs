@@ -119,7 +119,7 @@ pub(crate) fn options(checked: &Checked, password: Option<&str>) -> OptsBuilder 
         "SET NAMES utf8mb4".to_owned(),
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'".to_owned(),
         format!(
-            "SET SESSION /*M! max_statement_time = {:.3}, */ /*!50708 max_execution_time = {}, */ innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}",
+            "SET SESSION /*M!100100 max_statement_time = {:.3}, */ /*!80000 max_execution_time = {}, */ innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}",
             statement.as_secs_f64(),
             statement.as_millis()
         ),
@@ -368,6 +368,7 @@ impl Source for MySql {
 
     async fn define(&self, statements: &[String]) -> Result<(), Fault> {
         let mut connection = self.connection().await?;
+        connection.reset_connection(true);
         for sql in statements {
             connection.query_drop(sql).await.map_err(|error| explain(&error))?;
         }
