@@ -17,6 +17,7 @@ use crate::broker::{Broker, LONG, TestBus, V40, V310};
 
 const A: &str = "gatehouse.work.r.a";
 
+/// A CA of a test's own.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -28,15 +29,23 @@ impl Authority {
 
     pub(crate) fn file(&self) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), self.0.pem()).expect("written");
+        std::fs::write(file.path(), self.pem()).expect("written");
         file
     }
 
-    /// For `localhost`.
-    pub(crate) fn server(&self) -> ServerConfig {
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A server with a certificate that this CA signs.
+    pub(crate) fn server(&self, params: &CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &self.0).expect("signed");
+        Self::with(&certificate, &key)
+    }
+
+    /// A server with this certificate, whoever signed it.
+    pub(crate) fn with(certificate: &rcgen::Certificate, key: &KeyPair) -> ServerConfig {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
         ServerConfig::builder_with_provider(provider)
@@ -51,7 +60,7 @@ impl Authority {
     async fn proxy(&self, address: String) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let acceptor = TlsAcceptor::from(Arc::new(self.server()));
+        let acceptor = TlsAcceptor::from(Arc::new(self.server(&named("localhost"))));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, address) = (acceptor.clone(), address.clone());
@@ -64,6 +73,11 @@ impl Authority {
         });
         port
     }
+}
+
+/// A certificate for this name.
+pub(crate) fn named(name: &str) -> CertificateParams {
+    CertificateParams::new(vec![name.to_owned()]).expect("parameters")
 }
 
 /// The first host is closed, the second speaks TLS: the bus is ready and carries.

@@ -176,5 +176,14 @@ fn crm(address: &str, more: &str, rules: &str) -> String {
     )
 }
 
+/// A site of this instance with the shop, one route, and the CRM at this address; `more` are keys of the CRM.
+fn site(instance: &str, retry: &str, address: SocketAddr, more: &str) -> Place {
+    Place::new(&[
+        ("gatehouse.yaml", instance),
+        ("orders.yaml", &routes(retry)),
+        ("systems/crm.yaml", &crm(&format!("http://{address}"), more, "")),
+    ])
+}
+
 /// A little time, where nothing can be waited for because nothing is to happen.
 const MOMENT: Duration = Duration::from_millis(300);

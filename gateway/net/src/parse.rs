@@ -31,8 +31,8 @@ static POOL: LazyLock<Pool> = LazyLock::new(|| {
 /// Does `work`, which reads a body of `size` bytes: here where it is small, else in the pool.
 ///
 /// # Errors
-/// `Unavailable` where no turn came; `TooLarge` (of a peer's answer: `BadAnswer`) where reading took too long, `Internal` where
-/// it panicked.
+/// Of a caller's body: `Unavailable` where no turn came, `TooLarge` where reading took too long. Of a peer's answer: `Unknown`
+/// (what it did, it did) and `BadAnswer`. `Internal` where it panicked.
 pub async fn parse<T: Send + 'static>(
     size: usize,
     from: From,
@@ -56,7 +56,8 @@ impl Pool {
 
     async fn run<T: Send + 'static>(&self, from: From, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
         let Ok(Ok(place)) = timeout(self.deadline, self.places.clone().acquire_owned()).await else {
-            let fault = Fault::new(Code::Unavailable, "too many large bodies are being read now");
+            let code = if from == From::Caller { Code::Unavailable } else { Code::Unknown };
+            let fault = Fault::new(code, "too many large bodies are being read now");
             return Err(fault.verdict(Verdict::RetryAfter(Duration::from_secs(2))));
         };
         // The place is free again when the work is done, not when its caller has given up: a thread cannot be stopped.
@@ -103,14 +104,16 @@ mod tests {
     #[tokio::test]
     async fn what_takes_too_long_and_what_gets_no_turn_is_told() {
         let pool = Pool::new(1, Duration::from_millis(50));
-        for (from, code) in [(From::Caller, Code::TooLarge), (From::Peer, Code::BadAnswer)] {
+        for (from, code, busy) in
+            [(From::Caller, Code::TooLarge, Code::Unavailable), (From::Peer, Code::BadAnswer, Code::Unknown)]
+        {
             let (finish, held) = mpsc::sync_channel::<()>(1);
             let fault = pool.run(from, move || held.recv().is_err()).await.unwrap_err();
             assert_eq!(fault.code, code);
             assert!(fault.public.contains("reading the body took more than 0.05 s"), "{fault}");
             // Its thread still reads: there is no second one.
             let fault = pool.run(from, || ()).await.unwrap_err();
-            assert_eq!((fault.code, fault.verdict), (Code::Unavailable, Verdict::RetryAfter(Duration::from_secs(2))));
+            assert_eq!((fault.code, fault.verdict), (busy, Verdict::RetryAfter(Duration::from_secs(2))));
             drop(finish);
             timeout(PATIENCE, async { while pool.run(from, || ()).await.is_err() {} }).await.unwrap();
         }

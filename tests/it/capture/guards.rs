@@ -31,7 +31,7 @@ async fn connected(place: &Place) -> Result<(), gatehouse_core::Fault> {
 async fn proxy(authority: &Authority, address: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let acceptor = TlsAcceptor::from(Arc::new(authority.server()));
+    let acceptor = TlsAcceptor::from(Arc::new(authority.server(&crate::amqps::named("localhost"))));
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (acceptor, address) = (acceptor.clone(), address.clone());

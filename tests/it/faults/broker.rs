@@ -34,12 +34,8 @@ on_both!(
 async fn start(broker: &'static Broker, url: &str, stub: &Stub, more: &str) -> (OnBroker, Proxy, Place, Running) {
     let on_broker = OnBroker::new(broker);
     let proxy = Proxy::start(broker.address()).await;
-    let place = Place::new(&[
-        ("gatehouse.yaml", &format!("{}{}", crate::harness::GATEWAY, on_broker.instance())),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), more, "")),
-        ("amqp.secret", &url.replace(&broker.address(), &format!("127.0.0.1:{}", proxy.port))),
-    ]);
+    let place = site(&format!("{}{}", crate::harness::GATEWAY, on_broker.instance()), PATIENT, stub.address, more);
+    place.write("amqp.secret", &url.replace(&broker.address(), &format!("127.0.0.1:{}", proxy.port)));
     let running = place.start().await;
     (on_broker, proxy, place, running)
 }
@@ -244,12 +240,8 @@ async fn a_changed_password_and_taken_rights_are_told_and_heal(broker: &'static 
     let stub = Stub::start(|_| Does::Says(yes())).await;
     let proxy = Proxy::start(broker.address()).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance(&on_broker.instance())),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-        ("amqp.secret", &format!("amqp://{user}:{secret}@127.0.0.1:{}/%2f", proxy.port)),
-    ]);
+    let place = site(&ports.instance(&on_broker.instance()), PATIENT, stub.address, "");
+    place.write("amqp.secret", &format!("amqp://{user}:{secret}@127.0.0.1:{}/%2f", proxy.port));
     let process = Process::start(&place, &ports, |command| {
         command.env("RUST_LOG", "debug");
     })

@@ -11,10 +11,7 @@ const CALLERS: usize = 200;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_order_many_times_at_once_is_one_effect() {
     let stub = Stub::start(|_| Does::Says(yes())).await;
-    let place = Place::new(&[
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-    ]);
+    let place = site(crate::harness::GATEWAY, PATIENT, stub.address, "");
     let running = place.start().await;
     for round in 0..5 {
         let number = format!("SAME-{round}");
@@ -49,12 +46,8 @@ async fn the_same_order_many_times_at_once_is_one_effect() {
 async fn a_hostile_body_does_not_stall_a_small_request_beside_it() {
     let stub = Stub::start(|_| Does::Says(yes())).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance("")),
-        ("systems/shop.yaml", &crate::harness::SHOP.replace("64KiB", "8MiB")),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-    ]);
+    let place = site(&ports.instance(""), PATIENT, stub.address, "");
+    place.write("systems/shop.yaml", &crate::harness::SHOP.replace("64KiB", "8MiB"));
     let process = Process::start(&place, &ports, |command| {
         command.env("TOKIO_WORKER_THREADS", "1");
     })

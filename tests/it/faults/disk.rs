@@ -48,11 +48,7 @@ async fn on_a_full_disk_nothing_is_taken_and_letters_are_read() {
         _ => Does::Gated(gate.clone(), yes()),
     })
     .await;
-    let place = Place::new(&[
-        ("gatehouse.yaml", &format!("{}data: small\n", crate::harness::GATEWAY)),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-    ]);
+    let place = site(&format!("{}data: small\n", crate::harness::GATEWAY), PATIENT, stub.address, "");
     let Some(disk) = SmallDisk::mount(&place.root().join("small")) else { return };
     let running = place.start().await;
     running.order("REFUSED", "c").await;
@@ -104,11 +100,7 @@ async fn failed_syncs_lose_nothing_that_was_taken() {
     }
     let stub = Stub::start(|_| Does::Says(yes())).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance("")),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-    ]);
+    let place = site(&ports.instance(""), PATIENT, stub.address, "");
     let mut process = Process::start(&place, &ports, |command| {
         let inject = "inject=fsync,fdatasync:error=EIO:when=40..43";
         let words = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", inject];

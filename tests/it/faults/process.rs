@@ -99,11 +99,12 @@ async fn told_to_stop_under_load(broker: Option<&'static Broker>) {
     let (open, gate) = watch::channel(true);
     let stub = Stub::start(move |_| Does::Gated(gate.clone(), yes())).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance(&on_broker.as_ref().map(OnBroker::instance).unwrap_or_default())),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "limits: { concurrency: 8 }", "")),
-    ]);
+    let place = site(
+        &ports.instance(&on_broker.as_ref().map(OnBroker::instance).unwrap_or_default()),
+        PATIENT,
+        stub.address,
+        "limits: { concurrency: 8 }",
+    );
     if let Some(broker) = broker {
         place.write("amqp.secret", &broker.url());
     }
@@ -164,12 +165,8 @@ async fn asleep(broker: &'static Broker) {
     let (open, gate) = watch::channel(false);
     let stub = Stub::start(move |_| Does::Gated(gate.clone(), yes())).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance(&on_broker.instance())),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "limits: { concurrency: 4 }", "")),
-        ("amqp.secret", &broker.url().replace(&broker.address(), &format!("127.0.0.1:{}", proxy.port))),
-    ]);
+    let place = site(&ports.instance(&on_broker.instance()), PATIENT, stub.address, "limits: { concurrency: 4 }");
+    place.write("amqp.secret", &broker.url().replace(&broker.address(), &format!("127.0.0.1:{}", proxy.port)));
     let process = Process::start(&place, &ports, |_| {}).await;
     for n in 0..20 {
         process.insist(&format!("S-{n}")).await;
@@ -212,11 +209,7 @@ async fn asleep_it_trusts_no_old_acknowledgement_on_4_0() {
 async fn without_file_descriptors_it_waits_and_recovers() {
     let stub = Stub::start(|_| Does::Says(yes())).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance("")),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "limits: { concurrency: 2 }", "")),
-    ]);
+    let place = site(&ports.instance(""), PATIENT, stub.address, "limits: { concurrency: 2 }");
     let process = Process::start(&place, &ports, |_| {}).await;
     process.insist("F-0").await;
     until("the first", async || stub.effects().len() == 1).await;
@@ -256,11 +249,7 @@ async fn without_file_descriptors_it_waits_and_recovers() {
 async fn a_delivery_that_panics_is_a_letter_and_its_neighbours_pass() {
     let stub = Stub::start(|_| Does::Says(yes())).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance("")),
-        ("orders.yaml", &routes(PATIENT)),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-    ]);
+    let place = site(&ports.instance(""), PATIENT, stub.address, "");
     let process = Process::start(&place, &ports, |command| {
         command.env("FAILPOINTS", "k6=1*panic(made to panic)");
     })
@@ -286,11 +275,12 @@ async fn a_delivery_that_panics_is_a_letter_and_its_neighbours_pass() {
 async fn one_with_order_that_is_given_back_between_its_attempts_dies_in_the_end() {
     let stub = Stub::start(|call| Does::Says(if call.order == "O-bad" { answer(500, "", "") } else { yes() })).await;
     let ports = Ports::find();
-    let place = Place::new(&[
-        ("gatehouse.yaml", &ports.instance("")),
-        ("orders.yaml", &routes("order_by: customer, retry: { attempts: 4, first: 200ms, max: 200ms }")),
-        ("systems/crm.yaml", &crm(&format!("http://{}", stub.address), "", "")),
-    ]);
+    let place = site(
+        &ports.instance(""),
+        "order_by: customer, retry: { attempts: 4, first: 200ms, max: 200ms }",
+        stub.address,
+        "",
+    );
     let process = Process::start(&place, &ports, |command| {
         command.env("FAILPOINTS", "held=return(100)");
     })

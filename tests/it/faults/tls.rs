@@ -1,53 +1,30 @@
 //! T7. Targets whose certificate has expired, is signed by nobody who is trusted, is for another host, or that speak an
 //! old TLS: nothing is sent to them, there is no way around, and the letter says why.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::KeyPair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::stub::{Does, Stub, yes};
 use super::*;
-
-/// A certificate and its key, as a server holds them.
-fn server(certificate: &rcgen::Certificate, key: &KeyPair) -> ServerConfig {
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let provider = std::sync::Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-    ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .expect("fits")
-}
-
-fn params(name: &str) -> CertificateParams {
-    CertificateParams::new(vec![name.to_owned()]).expect("parameters")
-}
+use crate::amqps::{Authority, named};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_cannot_prove_itself_gets_nothing() {
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("a CA");
-    let signed = |params: CertificateParams| {
-        let key = KeyPair::generate().expect("a key");
-        server(&params.signed_by(&key, &ca).expect("signed"), &key)
-    };
-    let mut expired = params("localhost");
+    let ca = Authority::new();
+    let mut expired = named("localhost");
     expired.not_before = rcgen::date_time_ymd(2020, 1, 1);
     expired.not_after = rcgen::date_time_ymd(2021, 1, 1);
     let own_key = KeyPair::generate().expect("a key");
-    let mut own = params("localhost");
+    let mut own = named("localhost");
     own.distinguished_name.push(rcgen::DnType::CommonName, "its own authority");
     let own = own.self_signed(&own_key).expect("signed");
 
     let mut stubs = Vec::new();
     for (name, config, reason) in [
-        ("expired", signed(expired), "expired"),
-        ("own", server(&own, &own_key), "UnknownIssuer"),
-        ("other", signed(params("other.example")), "not valid for name"),
-        ("sound", signed(params("localhost")), ""),
+        ("expired", ca.server(&expired), "expired"),
+        ("own", Authority::with(&own, &own_key), "UnknownIssuer"),
+        ("other", ca.server(&named("other.example")), "not valid for name"),
+        ("sound", ca.server(&named("localhost")), ""),
     ] {
         stubs.push((name, Stub::with_tls(config, |_| Does::Says(yes())).await, reason));
     }

@@ -135,6 +135,17 @@ fn a_prefix_in_to_writes_the_namespace() {
 }
 
 #[test]
+fn a_key_that_names_no_namespace_is_no_name() {
+    for key in
+        ["{}a", "{urn:t}", "{urn:t}a b", "{http://www.w3.org/2000/xmlns/}a", "{urn:\u{1}}a", "{urn:t", "@{urn:t}a:b"]
+    {
+        let value: Value = [(key, Value::from("x"))].into_iter().collect();
+        let refused = xml::Element::from_value("r", None, &value).unwrap_err();
+        assert!(refused.contains("is no XML name"), "{key}: {refused}");
+    }
+}
+
+#[test]
 fn what_a_prefix_cannot_mean_is_told_with_its_place_and_mend() {
     let told = problems(
         "version: 1\nmapping: tax\nto: order\nnamespaces:\n  tax: urn:tax\n  xmlns: urn:x\n  \"a b\": urn:y\n  e: \"\"\nrows:\n  - { to: a, from: \"taxs:Amount\" }\n  - { to: b, from: \"q:Amount.@z:rate\" }\n  - { to: \"tax:c\", from: c }\n",

@@ -15,7 +15,7 @@ use crate::json::{DEEPEST, DecodeError};
 use crate::limits::BodyLimits;
 
 /// The namespace that the prefix `xmlns` has, and that nothing may be bound to (Namespaces §3).
-const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+pub(super) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 
 /// Decodes one XML 1.0 document. `charset` is what the transport says (the `charset` parameter of a content type) and
 /// wins over the XML declaration; a byte order mark that contradicts it is refused (RFC 7303 §3 would let the

@@ -3,6 +3,7 @@
 //! Not every tree comes back as it was: comments, prefixes, namespaces and the order among *different* children are no
 //! part of a value. What a value does hold is never lost or merged.
 
+use super::tree::XMLNS;
 use super::{Attribute, Element, Node, QName, XSI, clark, is_name, names};
 use crate::value::{Map, Value};
 
@@ -99,12 +100,10 @@ fn fill(
                 }
                 scalar => scalar_text(scalar, path)?,
             };
-            let (namespace, local) = clark(local).map_or((None, local), |(namespace, local)| (Some(namespace), local));
-            check_name(local, path)?;
+            let (namespace, local) = qualified(local, path)?;
             element.attributes.push(Attribute { name: QName::new(namespace, local), value: attributes });
         } else {
-            let (own, local) = clark(key).map_or((None, key.as_str()), |(own, local)| (Some(own), local));
-            check_name(local, path)?;
+            let (own, local) = qualified(key.as_str(), path)?;
             let items = match item {
                 Value::List(items) => items.as_slice(),
                 one => std::slice::from_ref(one),
@@ -150,8 +149,14 @@ fn scalar_text(value: &Value, path: &[String]) -> Result<String, String> {
     }
 }
 
-fn check_name(name: &str, path: &[String]) -> Result<(), String> {
-    if is_name(name) { Ok(()) } else { Err(format!("`{}` is no XML name", shown(&path.join(".")))) }
+/// Namespace, where it has one, and local name of a key.
+fn qualified<'k>(key: &'k str, path: &[String]) -> Result<(Option<&'k str>, &'k str), String> {
+    let (namespace, local) = clark(key).map_or((None, key), |(namespace, local)| (Some(namespace), local));
+    let binds = |namespace: &str| namespace != XMLNS && names::first_non_char(namespace).is_none();
+    if is_name(local) && namespace.is_none_or(binds) {
+        return Ok((namespace, local));
+    }
+    Err(format!("`{}` is no XML name", shown(&path.join("."))))
 }
 
 /// A path for a message: cut to 80 characters, no raw control characters.
