@@ -21,13 +21,16 @@ use crate::say;
 /// The most that either takes.
 const MAX: usize = 16 << 20;
 
-/// An order of about `size` bytes whose last element says where it goes.
+/// An order of about `size` bytes whose last element says where it goes. Large ones have longer texts, so that the number of
+/// elements stays below what a body may have.
 fn body(size: usize) -> String {
-    let line =
-        |n: usize| format!("<line><sku>SKU-{n}</sku><name>龙井茶 {n}</name><qty>{n}</qty><price>99.90</price></line>");
+    let more = "x".repeat(if size > 1 << 20 { size / 5000 } else { 0 });
+    let line = |n: usize| {
+        format!("<line><sku>SKU-{n}</sku><name>龙井茶 {n}{more}</name><qty>{n}</qty><price>99.90</price></line>")
+    };
     let mut text = String::from("<order><no>SO-2026-112233</no>");
     for n in 1.. {
-        if text.len() + 40 >= size {
+        if text.len() + more.len() + 40 >= size {
             break;
         }
         text.push_str(&line(n));
