@@ -52,7 +52,7 @@ async fn jax_ws_takes_bytes_as_parts() {
     let server = jax(&folder, log).await;
     let wsdl = fetch(server.port, "/files?wsdl").await;
     let system = format!(
-        "wsdl: wsdl/jax.wsdl\naddress: http://127.0.0.1:{}/files\nendpoints:\n  upload: {{ attachments: {{ as: mtom }}, success_when: 'reply.return == \"{BYTES}\"' }}\n",
+        "wsdl: wsdl/jax.wsdl\naddress: http://127.0.0.1:{}/files\nendpoints:\n  upload: {{ attachments: {{ as: mtom }}, success_when: 'reply.back == \"{BYTES}\"' }}\n",
         server.port
     );
     let rows = format!("  - {{ to: name, from: customer }}\n  - {{ to: content, default: '{BYTES}' }}\n");
@@ -74,7 +74,7 @@ async fn jax_ws_sends_parts_in_chunks_and_reads_those_of_the_reply() {
     let wsdl = fetch(server.port, "/files?wsdl").await;
     let crm = Peer::start().await;
     let system = "version: 1\nsystem: files\nadapter: soap\nwsdl: wsdl/jax.wsdl\naccept: { api_key: { header: X-Api-Key, value: \"${file:shop.secret}\" } }\n\
-        endpoints:\n  upload: { listen: /soap/files, attachments: { as: mtom }, reply: { body: { return: body.content } } }\n";
+        endpoints:\n  upload: { listen: /soap/files, attachments: { as: mtom }, reply: { body: { back: body.content } } }\n";
     let routes =
         "version: 1\nroutes:\n  - { route: files, from: files/upload, type: any.file, to: [{ target: crm/put }] }\n";
     let place = Place::new(&[

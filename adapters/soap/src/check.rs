@@ -22,7 +22,7 @@ use crate::envelope::Version;
 use crate::file::{Block, Calls, Checked, EndpointFile, Listener, Listeners, Operation, SystemFile};
 use crate::offer::{self, Offer};
 use crate::template::TemplateFile;
-use crate::wsse::{SoapAcceptFile, SoapAuthFile};
+use crate::wsse;
 
 /// The names that a header block's expressions see.
 const CALL_NAMES: [&str; 3] = ["body", "message", "delivery_id"];
@@ -74,7 +74,7 @@ impl Check<'_> {
             endpoints: Vec::new(),
             calls: self.calls(),
             listeners: Listeners {
-                accept: self.accept(),
+                accept: wsse::check_accept(read, self.site, self.file, self.problems),
                 wsdl: self.bound.as_ref().map(|bound| bound.wsdl.clone()),
                 offers: self.offers.iter().map(|(path, offer)| (path.clone(), offer.wsdl.clone())).collect(),
                 by_path: Vec::new(),
@@ -166,57 +166,9 @@ impl Check<'_> {
             version,
             charset: read.charset.as_ref().map_or_else(|| "utf-8".to_owned(), |charset| charset.value.clone()),
             ca_file: read.ca_file.as_ref().map(|path| self.site.locate(path)),
-            auth: self.auth(),
+            auth: wsse::check_auth(read, self.site, self.file, self.problems),
             login: None,
             by_name: HashMap::new(),
-        }
-    }
-
-    fn auth(&mut self) -> SoapAuthFile {
-        let Some(read) = &self.read.auth else { return SoapAuthFile::default() };
-        let mut auth = read.value.clone();
-        let with_token = auth.username_token.is_some();
-        let Some(signature) = &mut auth.signature else { return auth };
-        signature.certificate_file = self.site.locate(&signature.certificate_file.to_string_lossy());
-        self.signatures_are_built(read);
-        if with_token {
-            self.mend("two-credentials", read, "a password and a signature in one envelope", "keep one of them");
-        }
-        if let Some(charset) = self.read.charset.as_ref().filter(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
-            self.mend("misplaced", charset, "signed calls are written in UTF-8", "leave out `charset`");
-        }
-        for (_, endpoint) in &self.read.endpoints.0 {
-            if let Some(attachments) = endpoint.attachments.as_ref().filter(|_| endpoint.listen.is_none()) {
-                self.mend("misplaced", attachments, "a signed call has no parts beside its envelope", "leave it out");
-            }
-        }
-        auth
-    }
-
-    fn accept(&mut self) -> SoapAcceptFile {
-        let Some(read) = &self.read.accept else { return SoapAcceptFile::default() };
-        let mut accept = read.value.clone();
-        let Some(signature) = &mut accept.signature else { return accept };
-        for path in &mut signature.certificate_files {
-            *path = self.site.locate(&path.to_string_lossy());
-        }
-        let nobody = signature.certificate_files.is_empty();
-        self.signatures_are_built(read);
-        if nobody {
-            self.mend(
-                "no-certificate",
-                read,
-                "nobody may sign",
-                "name the caller's certificate in `certificate_files`",
-            );
-        }
-        accept
-    }
-
-    fn signatures_are_built<T>(&mut self, at: &Located<T>) {
-        if !cfg!(feature = "ws-security") {
-            let message = "this Gatehouse was built without signatures";
-            self.mend("not-built", at, message, "build it with `--features ws-security`");
         }
     }
 

@@ -19,6 +19,7 @@ public class Jax {
   @SOAPBinding(style = SOAPBinding.Style.RPC)
   public interface Files {
     @WebMethod(action = "urn:jax/upload")
+    @WebResult(name = "back")
     byte[] upload(@WebParam(name = "name") String name, @WebParam(name = "content") byte[] content);
   }
 

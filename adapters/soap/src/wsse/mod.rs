@@ -2,9 +2,10 @@
 //! Security: SOAP Message Security 1.1, UsernameToken Profile 1.1, X.509 Certificate Token Profile 1.1). No encryption: a block that
 //! holds some is refused.
 //!
-//! [`file`](mod@file) is what a system's file says, [`sign`] writes a password's block, [`verify`](mod@verify) judges one; [`seal`] signs,
+//! [`file`](mod@file) is what a system's file says and [`check`] its check, [`sign`] writes a password's block, [`verify`](mod@verify) judges one; [`seal`] signs,
 //! [`inspect`] judges a signature.
 
+mod check;
 mod file;
 #[cfg(feature = "ws-security")]
 mod inspect;
@@ -20,6 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use gatehouse_core::xml::Element;
 use sha1::{Digest, Sha1};
 
+pub(crate) use check::{check_accept, check_auth};
 pub(crate) use file::{SoapAcceptFile, SoapAuthFile};
 #[cfg(feature = "ws-security")]
 pub(crate) use inspect::Inspector;
