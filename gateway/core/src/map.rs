@@ -3,7 +3,7 @@
 //! Nearly every map that passes here has a handful of keys, so a key is found by looking along them; hashing each would
 //! cost more, on the way in and on the way out of every message. Above [`FEW`] keys there is an index too, hashed with a
 //! random key (SipHash): the keys are the caller's, and ten thousand of them must not cost their square. A key of up to
-//! 24 bytes stands in the map itself. `benches/README.md` says what that brought.
+//! 24 bytes stands in the map itself. Decision 0013 says what that brought.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
