@@ -39,6 +39,9 @@ pub struct ClaimsConfig {
     pub above: usize,
     /// How old a file is at least that is swept away.
     pub keep: Duration,
+    /// How long a file stays after its parcel was settled: an acknowledgement that was on its way when the connection or
+    /// the process died has not arrived, and the parcel comes again and must find its body. Zero: it goes at once.
+    pub linger: Duration,
 }
 
 /// A bus for bodies of any size.
@@ -55,7 +58,10 @@ impl Claims {
     pub fn new(bus: Arc<dyn Bus>, config: ClaimsConfig) -> io::Result<Arc<Self>> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.folder)?;
-        let claims = Arc::new(Self { bus, shelf: Arc::new(Shelf { folder: config.folder, above: config.above }) });
+        let claims = Arc::new(Self {
+            bus,
+            shelf: Arc::new(Shelf { folder: config.folder, above: config.above, linger: config.linger }),
+        });
         tokio::spawn(sweep_now_and_then(Arc::downgrade(&claims), config.keep));
         Ok(claims)
     }
@@ -174,6 +180,7 @@ impl std::fmt::Display for Claim {
 pub(crate) struct Shelf {
     folder: PathBuf,
     above: usize,
+    linger: Duration,
 }
 
 impl Shelf {
@@ -316,7 +323,16 @@ impl Checked {
 
     async fn settled(&self, outcome: Result<(), SettleError>) -> Result<(), SettleError> {
         if let (Ok(()), Some((claim, _))) = (&outcome, &self.held) {
-            self.shelf.remove(claim.clone()).await;
+            let (shelf, claim) = (self.shelf.clone(), claim.clone());
+            let gone = async move {
+                tokio::time::sleep(shelf.linger).await;
+                shelf.remove(claim).await;
+            };
+            if self.shelf.linger.is_zero() {
+                gone.await;
+            } else {
+                tokio::spawn(gone);
+            }
         }
         outcome
     }
@@ -375,7 +391,8 @@ mod tests {
     async fn world() -> World {
         let folder = tempfile::tempdir().unwrap();
         let bus = Arc::new(Embedded::open(&folder.path().join("bus.db")).unwrap());
-        let config = ClaimsConfig { folder: folder.path().join("claims"), above: 100, keep: SOON };
+        let config =
+            ClaimsConfig { folder: folder.path().join("claims"), above: 100, keep: SOON, linger: Duration::ZERO };
         let claims = Claims::new(bus, config).unwrap();
         let request = QueueSpec { request: true, ..QueueSpec::default() };
         let queues = [(QUEUE.to_owned(), QueueSpec::default()), (ASK.to_owned(), request)].into();

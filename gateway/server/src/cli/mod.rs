@@ -28,7 +28,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// A message-bus gateway: connects each system once, carries canonical messages between them, loses none.
 #[derive(Debug, Parser)]
-#[command(name = "gatehouse", version, about, long_about = None)]
+#[command(name = "gatehouse", version, long_about = None)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

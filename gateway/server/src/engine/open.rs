@@ -12,6 +12,9 @@ use gatehouse_core::secret::{Secret, Secrets};
 use gatehouse_core::site::{Address, Gateway};
 use gatehouse_store::Store;
 
+/// How long a large body stays after its delivery was settled: far longer than an acknowledgement is on its way.
+const CLAIM_LINGER: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The site's data folder, made if it is not there, readable by its owner only.
 pub(super) fn data_folder(gateway: &Gateway, root: &Path) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
@@ -42,7 +45,7 @@ pub(super) async fn bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -
     data_folder(gateway, root)?;
     let (folder, above, keep) = (root.join(&gateway.claims.folder), gateway.claims.above, gateway.claims.keep);
     let failed = format!("cannot make the folder of `claims`, {}", folder.display());
-    Ok(Claims::new(bus, ClaimsConfig { folder, above, keep }).context(failed)?)
+    Ok(Claims::new(bus, ClaimsConfig { folder, above, keep, linger: CLAIM_LINGER }).context(failed)?)
 }
 
 async fn bare_bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -> anyhow::Result<Arc<dyn Bus>> {
