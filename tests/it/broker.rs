@@ -72,13 +72,17 @@ impl Broker {
         after.split('/').next().expect("a host").to_owned()
     }
 
+    /// The script that rules this broker.
+    pub(crate) fn script(&self) -> String {
+        let name = format!("GATEHOUSE_TEST_BROKER_{}", self.version);
+        std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set: see `./test servers`"))
+    }
+
     /// Runs the control script: `start`, `kill` (-9), `restart`, `ctl …` (rabbitmqctl), …
     pub(crate) async fn control(&self, words: &[&str]) -> String {
-        let name = format!("GATEHOUSE_TEST_BROKER_{}", self.version);
-        let script = std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set: see `./test servers`"));
         // Files, not pipes: a server that the script starts keeps what it inherits open.
         let out = tempfile::NamedTempFile::new().expect("a file");
-        let mut child = Command::new(script)
+        let mut child = Command::new(self.script())
             .args(words)
             .stdin(Stdio::null())
             .stdout(out.reopen().expect("a file"))
