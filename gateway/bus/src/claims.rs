@@ -424,6 +424,29 @@ mod tests {
         (0..5000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>().into()
     }
 
+    /// A worker with order waits for several things at once: what it stops waiting for must not lose its place.
+    #[tokio::test]
+    async fn a_delivery_whose_body_is_being_fetched_is_not_given_back_when_nobody_waits() {
+        let world = world().await;
+        world.publish(&large()).await;
+        let mut consumer = world.claims.consume(QUEUE, 1).await.unwrap();
+        let asked = async {
+            while consumer.opening.is_none() {
+                // Asked once, and not waited for.
+                std::future::poll_fn(|context| {
+                    assert!(Box::pin(consumer.next()).as_mut().poll(context).is_pending());
+                    std::task::Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, asked).await.expect("it comes");
+        let came = next(&mut consumer).await;
+        assert_eq!((came.parcel.body.clone(), came.redelivered), (large(), false));
+        came.settlement.done().await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_large_body_waits_in_a_file_until_it_is_settled() {
         let world = world().await;

@@ -5,6 +5,7 @@
 //! before either, for bodies that are too large for a bus.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,6 +190,8 @@ pub struct Consumer {
     source: tokio::sync::mpsc::Receiver<Delivered>,
     /// Where large bodies wait.
     shelf: Option<Arc<claims::Shelf>>,
+    /// A delivery that has come and whose large body is being fetched.
+    opening: Option<Pin<Box<dyn Future<Output = Delivered> + Send>>>,
     /// Dropped with the consumer: tells the bus to stop.
     _stop: tokio_util::sync::DropGuard,
 }
@@ -197,16 +200,26 @@ impl Consumer {
     /// For implementations: what they feed, and what ends when the consumer is dropped.
     #[must_use]
     pub fn new(source: tokio::sync::mpsc::Receiver<Delivered>, stop: tokio_util::sync::DropGuard) -> Self {
-        Self { source, shelf: None, _stop: stop }
+        Self { source, shelf: None, opening: None, _stop: stop }
     }
 
-    /// The next delivery; `None` once the bus is closed.
+    /// The next delivery; `None` once the bus is closed. Dropped before it is done, it takes nothing with it: the next call
+    /// goes on where this one was, so that what comes stays in its order.
     pub async fn next(&mut self) -> Option<Delivered> {
-        let delivered = self.source.recv().await?;
-        match &self.shelf {
-            Some(shelf) => Some(shelf.open(delivered).await),
-            None => Some(delivered),
+        if self.opening.is_none() {
+            let delivered = self.source.recv().await?;
+            match &self.shelf {
+                Some(shelf) if delivered.parcel.header(claims::CLAIM).is_some() => {
+                    let shelf = shelf.clone();
+                    self.opening = Some(Box::pin(async move { shelf.open(delivered).await }));
+                }
+                Some(shelf) => return Some(shelf.open(delivered).await),
+                None => return Some(delivered),
+            }
         }
+        let opened = self.opening.as_mut()?.await;
+        self.opening = None;
+        Some(opened)
     }
 }
 
