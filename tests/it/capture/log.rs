@@ -1,6 +1,6 @@
 //! Changes out of the database's own log: what is told, what is not, and what happens where the place in it is lost.
 
-use super::ways::{ALL, arrive, bodies, fault};
+use super::ways::{ALL, arrive, bodies, change_in_every_way, fault};
 use super::*;
 
 /// What became of rows, in words.
@@ -38,13 +38,7 @@ pub(super) async fn a_log_tells_every_change_and_its_before(database: &Database)
     assert!(gatehouse(&place, &["capture", "show", "src/rows"]).await);
     let running = place.start().await;
     arrive(&peer, 2).await;
-    session.run("INSERT INTO t VALUES (3, '新')").await;
-    session.run("UPDATE t SET name = 'newer' WHERE id = 1").await;
-    session.run("DELETE FROM t WHERE id = 2").await;
-    session.run("UPDATE t SET id = 33 WHERE id = 3").await;
-    session.run("BEGIN").await;
-    session.run("DELETE FROM t WHERE id = 1").await;
-    session.run("ROLLBACK").await;
+    change_in_every_way(&mut session).await;
     session.run("UPDATE t SET name = NULL WHERE id = 1").await;
     arrive(&peer, 8).await;
     running.drained().await;

@@ -9,6 +9,21 @@ pub(super) fn bodies(peer: &Peer) -> Vec<serde_json::Value> {
     peer.took().iter().map(|got| got.json()).collect()
 }
 
+/// A row comes, is changed, goes, gets another key, and is given up again: of a table with the rows 1 and 2.
+pub(super) async fn change_in_every_way(session: &mut super::database::Session) {
+    for statement in [
+        "INSERT INTO t VALUES (3, '新')",
+        "UPDATE t SET name = 'newer' WHERE id = 1",
+        "DELETE FROM t WHERE id = 2",
+        "UPDATE t SET id = 33 WHERE id = 3",
+        "BEGIN",
+        "DELETE FROM t WHERE id = 1",
+        "ROLLBACK",
+    ] {
+        session.run(statement).await;
+    }
+}
+
 pub(super) async fn arrive(peer: &Peer, count: usize) {
     until(&format!("{count} rows at the peer"), async || peer.took().len() >= count).await;
 }
@@ -211,13 +226,7 @@ pub(super) async fn triggers_tell_every_change_and_its_before(database: &Databas
     assert!(gatehouse(&place, &["capture", "show", "src/rows"]).await);
     let running = place.start().await;
     arrive(&peer, 2).await;
-    session.run("INSERT INTO t VALUES (3, '新')").await;
-    session.run("UPDATE t SET name = 'newer' WHERE id = 1").await;
-    session.run("DELETE FROM t WHERE id = 2").await;
-    session.run("UPDATE t SET id = 33 WHERE id = 3").await;
-    session.run("BEGIN").await;
-    session.run("DELETE FROM t WHERE id = 1").await;
-    session.run("ROLLBACK").await;
+    change_in_every_way(&mut session).await;
     arrive(&peer, 7).await;
     until("no change left", async || session.count("gatehouse_change").await == 0).await;
     running.drained().await;
