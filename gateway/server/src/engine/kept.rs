@@ -36,13 +36,17 @@ impl Kept {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(headers) = kept.remove(&parcel.id) else { return };
         if headers.get(headers::REPLAY) == parcel.headers.get(headers::REPLAY) {
-            parcel.headers = headers;
+            // What its attempts wrote, no more: whether its body is there is told by how it came now.
+            let written = [headers::ATTEMPT, headers::HISTORY, headers::NOT_BEFORE];
+            parcel.headers.extend(headers.into_iter().filter(|(name, _)| written.contains(&name.as_str())));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gatehouse_bus::claims;
+
     use super::*;
 
     fn parcel(pairs: &[(&str, &str)]) -> Parcel {
@@ -60,6 +64,20 @@ mod tests {
         let mut later = parcel(&[]);
         kept.recall(&mut later);
         assert_eq!(headers::attempt(&later), 1);
+    }
+
+    #[test]
+    fn whether_the_body_is_there_is_told_by_how_it_came() {
+        let kept = Kept::default();
+        kept.put(parcel(&[(headers::ATTEMPT, "3")]));
+        let mut lost = parcel(&[(claims::CLAIM, "receipt"), (claims::LOST, "why")]);
+        kept.recall(&mut lost);
+        assert_eq!((lost.header(claims::CLAIM), lost.header(claims::LOST)), (Some("receipt"), Some("why")));
+        assert_eq!(headers::attempt(&lost), 3);
+        kept.put(lost);
+        let mut whole = parcel(&[]);
+        kept.recall(&mut whole);
+        assert_eq!((whole.header(claims::CLAIM), whole.header(claims::LOST)), (None, None));
     }
 
     #[test]
