@@ -2,13 +2,14 @@
 //!
 //! Brokers refuse large messages (RabbitMQ 4.0: 16 MiB) and carry them badly before that. [`Claims`] stands before a bus and looks
 //! like one: what is published above a size is written to a file of its own, durably, before the parcel goes; who consumes gets the body back
-//! as it was, or is told why not ([`LOST`]). A file belongs to one publish of one parcel and goes when that parcel is settled; a copy (a retry, a
-//! dead letter's) has its own, made without copying the bytes where it can be. What a crash leaves behind is swept away when it is old and
+//! as it was, or is told why not ([`LOST`]). A file belongs to one publish of one parcel, is handed on to its copy (a retry, a dead letter's),
+//! and goes when the last of them is settled. What a crash leaves behind is swept away when it is old and
 //! the queues are empty. Who shares a broker shares the folder.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -17,8 +18,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::{
-    Bus, BusError, Consumer, Delivered, Depth, Health, Parcel, PublishError, RequestError, Settle, SettleError,
-    Settlement, Topology,
+    Bus, BusError, Consumer, DEAD, Delivered, Depth, Health, Parcel, PublishError, RequestError, Settle, SettleError,
+    Settlement, Topology, UNROUTABLE,
 };
 
 /// The header with the receipt: the file's name, its length and its SHA-256.
@@ -48,6 +49,8 @@ pub struct ClaimsConfig {
 pub struct Claims {
     bus: Arc<dyn Bus>,
     shelf: Arc<Shelf>,
+    /// The queues whose parcels may refer to a file.
+    queues: Mutex<BTreeSet<String>>,
 }
 
 impl Claims {
@@ -60,6 +63,7 @@ impl Claims {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.folder)?;
         let claims = Arc::new(Self {
             bus,
+            queues: Mutex::default(),
             shelf: Arc::new(Shelf { folder: config.folder, above: config.above, linger: config.linger }),
         });
         tokio::spawn(sweep_now_and_then(Arc::downgrade(&claims), config.keep));
@@ -72,7 +76,10 @@ impl Claims {
     /// The bus cannot tell how full it is, or the folder cannot be read.
     pub async fn sweep(&self, keep: Duration) -> io::Result<usize> {
         let depths = self.bus.depths().await.map_err(io::Error::other)?;
-        if depths.values().any(|depth| depth.parcels > 0) {
+        // A queue that the bus may not look at is not known to be empty.
+        let known =
+            self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|queue| depths.contains_key(queue));
+        if !known || depths.values().any(|depth| depth.parcels > 0) {
             return Ok(0);
         }
         let shelf = self.shelf.clone();
@@ -95,6 +102,8 @@ async fn sweep_now_and_then(claims: Weak<Claims>, keep: Duration) {
 #[async_trait]
 impl Bus for Claims {
     async fn declare(&self, topology: Topology) -> Result<(), BusError> {
+        let queues = topology.queues.keys().map(String::as_str).chain([DEAD, UNROUTABLE]).map(str::to_owned);
+        *self.queues.lock().unwrap_or_else(PoisonError::into_inner) = queues.collect();
         self.bus.declare(topology).await
     }
 
@@ -130,7 +139,11 @@ impl Bus for Claims {
             self.shelf.remove(claim).await;
         }
         match answer.headers.remove(LOST) {
-            Some(reason) => Err(RequestError::Unavailable(reason)),
+            // It was worked on: nobody may be told that nothing was sent.
+            Some(reason) => {
+                tracing::warn!(reason, "the answer to a request is lost");
+                Err(RequestError::Deadline)
+            }
             None => Ok(answer),
         }
     }
@@ -260,26 +273,28 @@ impl Shelf {
     }
 }
 
-/// Makes a file durable: by a second name where its bytes are there already, else by writing them.
+/// Makes a body durable: nothing is to be done where `from` holds it already, but to make that look young.
 fn make(folder: &Path, body: &[u8], from: Option<&Claim>) -> io::Result<Claim> {
+    let young = |from: &&Claim| {
+        let file = std::fs::File::options().write(true).open(folder.join(&from.name));
+        file.and_then(|file| file.set_modified(SystemTime::now())).is_ok()
+    };
+    if let Some(from) = from.filter(young) {
+        return Ok(from.clone());
+    }
     let name = uuid::Uuid::now_v7().to_string();
     let path = folder.join(&name);
-    let again = from.filter(|from| std::fs::hard_link(folder.join(&from.name), &path).is_ok());
-    let file = if again.is_some() {
-        std::fs::File::options().write(true).open(&path)?
-    } else {
-        let mut file = std::fs::File::create_new(&path)?;
-        if let Err(error) = io::Write::write_all(&mut file, body) {
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
-        }
-        file
+    let write = |mut file: std::fs::File| {
+        io::Write::write_all(&mut file, body)?;
+        file.sync_all()?;
+        std::fs::File::open(folder)?.sync_all()
     };
-    file.set_modified(SystemTime::now())?;
-    file.sync_all()?;
-    std::fs::File::open(folder)?.sync_all()?;
-    let digest = again.map_or_else(|| digest(body), |from| from.digest.clone());
-    Ok(Claim { name, bytes: body.len() as u64, digest })
+    if let Err(error) = std::fs::File::create_new(&path).and_then(write) {
+        // On a full disk the half of a body would keep its place until it is old.
+        let _ = std::fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok(Claim { name, bytes: body.len() as u64, digest: digest(body) })
 }
 
 fn read(path: &Path, claim: &Claim) -> io::Result<Bytes> {
@@ -315,14 +330,20 @@ struct Checked {
 }
 
 impl Checked {
-    /// A copy that may be large: with a file of its own. The old file goes once the copy is safe.
-    async fn leave(&self, parcel: &mut Parcel) -> Result<(), SettleError> {
+    /// A copy that may be large: with the file that is there, or one of its own. Tells which.
+    async fn leave(&self, parcel: &mut Parcel) -> Result<Option<Claim>, SettleError> {
         let left = self.shelf.leave(parcel, self.held.as_ref()).await;
-        left.map(drop).map_err(|error| SettleError(error.to_string()))
+        left.map_err(|error| {
+            self.settle.give_back();
+            SettleError(error.to_string())
+        })
     }
 
-    async fn settled(&self, outcome: Result<(), SettleError>) -> Result<(), SettleError> {
-        if let (Ok(()), Some((claim, _))) = (&outcome, &self.held) {
+    /// The file goes with its parcel, but where a copy has it now.
+    async fn settled(&self, outcome: Result<(), SettleError>, copy: Option<Claim>) -> Result<(), SettleError> {
+        if let (Ok(()), Some((claim, _))) = (&outcome, &self.held)
+            && copy.as_ref() != Some(claim)
+        {
             let (shelf, claim) = (self.shelf.clone(), claim.clone());
             let gone = async move {
                 tokio::time::sleep(shelf.linger).await;
@@ -341,31 +362,22 @@ impl Checked {
 #[async_trait]
 impl Settle for Checked {
     async fn done(&self) -> Result<(), SettleError> {
-        self.settled(self.settle.done().await).await
+        self.settled(self.settle.done().await, None).await
     }
 
     async fn retry(&self, mut parcel: Parcel, delay: Duration) -> Result<(), SettleError> {
-        if let Err(error) = self.leave(&mut parcel).await {
-            self.settle.give_back();
-            return Err(error);
-        }
-        self.settled(self.settle.retry(parcel, delay).await).await
+        let copy = self.leave(&mut parcel).await?;
+        self.settled(self.settle.retry(parcel, delay).await, copy).await
     }
 
     async fn dead(&self, mut parcel: Parcel) -> Result<(), SettleError> {
-        if let Err(error) = self.leave(&mut parcel).await {
-            self.settle.give_back();
-            return Err(error);
-        }
-        self.settled(self.settle.dead(parcel).await).await
+        let copy = self.leave(&mut parcel).await?;
+        self.settled(self.settle.dead(parcel).await, copy).await
     }
 
     async fn reply(&self, mut answer: Parcel) -> Result<(), SettleError> {
-        if let Err(error) = self.leave(&mut answer).await {
-            self.settle.give_back();
-            return Err(error);
-        }
-        self.settled(self.settle.reply(answer).await).await
+        let copy = self.leave(&mut answer).await?;
+        self.settled(self.settle.reply(answer).await, copy).await
     }
 
     fn give_back(&self) {
@@ -376,8 +388,8 @@ impl Settle for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::QueueSpec;
     use crate::embedded::Embedded;
-    use crate::{DEAD, QueueSpec};
 
     const SOON: Duration = Duration::from_secs(20);
     const QUEUE: &str = "gatehouse.work.r.t";
@@ -470,7 +482,7 @@ mod tests {
         let delivered = next(&mut consumer).await;
         assert_eq!((delivered.parcel.body.clone(), delivered.parcel.header("attempt")), (large(), Some("2")));
         assert_eq!(world.files().len(), 1);
-        assert_ne!(world.files(), before, "the copy has its own");
+        assert_eq!(world.files(), before, "the copy goes on with it");
         delivered.settlement.dead(delivered.parcel).await.unwrap();
         let mut dead = world.claims.consume(DEAD, 1).await.unwrap();
         let delivered = next(&mut dead).await;
