@@ -30,8 +30,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// Each check on both brokers.
 macro_rules! on_both {
     ($($check:ident),* $(,)?) => {
-        mod v310 { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::$check(&super::V310).await; } )* }
-        mod v40 { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::$check(&super::V40).await; } )* }
+        mod v310 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V310)).await; } )* }
+        mod v40 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V40)).await; } )* }
     };
 }
 

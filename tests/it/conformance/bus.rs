@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gatehouse_bus::{Bus, Consumer, Delivered, Parcel, QueueSpec};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 mod close;
 mod consume;
@@ -102,10 +102,13 @@ macro_rules! cases {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    if let Some(mut ground) = $ground().await {
-                        $crate::conformance::bus::$module::$case(ground.as_mut()).await;
-                        ground.end().await;
-                    }
+                    $crate::broker::in_time(async {
+                        if let Some(mut ground) = $ground().await {
+                            $crate::conformance::bus::$module::$case(ground.as_mut()).await;
+                            ground.end().await;
+                        }
+                    })
+                    .await;
                 }
             )*
         }
@@ -155,7 +158,9 @@ async fn put(bus: &dyn Bus, queue: &str, parcel: Parcel) {
 /// Takes everything until all of `expected` came; what else comes (it was never confirmed) is no fault.
 async fn drain(consumer: &mut Consumer, expected: &BTreeSet<String>) {
     let mut missing = expected.clone();
+    let until = Instant::now() + 3 * SOON;
     while !missing.is_empty() {
+        assert!(Instant::now() < until, "what comes cannot be settled: {missing:?}");
         let Ok(delivered) = timeout(SOON, consumer.next()).await else {
             panic!("{} of {} confirmed parcels are lost: {missing:?}", missing.len(), expected.len());
         };

@@ -15,8 +15,8 @@ use crate::proxy::{Proxy, Wire};
 /// Each check on both brokers.
 macro_rules! on_both {
     ($($check:ident),* $(,)?) => {
-        mod v310 { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::$check(&super::V310).await; } )* }
-        mod v40 { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::$check(&super::V40).await; } )* }
+        mod v310 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V310)).await; } )* }
+        mod v40 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V40)).await; } )* }
     };
 }
 
@@ -50,13 +50,16 @@ async fn insist(running: &Running, number: &str) {
     .await;
 }
 
-/// Ends an alarm when it is dropped, also by a check that fails: the tests after it need the broker.
-struct Calmed(&'static Broker, [&'static str; 3]);
+/// Makes a broker what it was, when it is dropped, also by a check that fails: the tests after it need the broker.
+struct Calmed(&'static Broker, Vec<String>);
 
 impl Drop for Calmed {
     fn drop(&mut self) {
-        let done = std::process::Command::new(self.0.script()).args(self.1).output();
-        assert!(std::thread::panicking() || done.is_ok_and(|done| done.status.success()), "the alarm has not ended");
+        let done = std::process::Command::new(self.0.script()).args(&self.1).output();
+        assert!(
+            std::thread::panicking() || done.is_ok_and(|done| done.status.success()),
+            "the broker is not what it was"
+        );
     }
 }
 
@@ -78,7 +81,7 @@ async fn an_alarm_is_told_at_the_door_while_deliveries_go_on(broker: &'static Br
         for n in 0..20 {
             insist(&running, &format!("A-{n}")).await;
         }
-        let calmed = Calmed(broker, calm);
+        let calmed = Calmed(broker, calm.map(str::to_owned).to_vec());
         broker.control(&alarm).await;
         // The broker tells a connection when it next publishes: until then an order may be taken, or its outcome be unknown.
         let mut taken = 20;
@@ -193,16 +196,19 @@ async fn a_slow_wire_fails_nothing(broker: &'static Broker) {
 /// not; the delivery comes again and is one effect.
 async fn an_acknowledgement_that_takes_too_long_is_recognised(broker: &'static Broker) {
     let Some(_turn) = broker.alone().await else { return };
-    let set = async |timeout: &str, tick: &str| {
+    let set = |timeout: u32, tick: u32| {
         let words = format!(
             "application:set_env(rabbit, consumer_timeout, {timeout}), application:set_env(rabbit, channel_tick_interval, {tick})."
         );
-        broker.control(&["ctl", "eval", &words]).await;
+        ["ctl", "eval", &words].map(str::to_owned).to_vec()
     };
-    set("3000", "500").await;
-    let slow = Stub::start(|call| match call.before {
-        // Longer than the broker waits, shorter than the target may take.
-        0 => Does::Drips(yes(), Duration::from_millis(80)),
+    let calmed = Calmed(broker, set(1_800_000, 60_000));
+    let impatient = set(3000, 500);
+    broker.control(&impatient.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // Longer than the broker waits, shorter than the target may take.
+    let (open, gate) = watch::channel(false);
+    let slow = Stub::start(move |call| match call.before {
+        0 => Does::Gated(gate.clone(), yes()),
         _ => Does::Says(yes()),
     })
     .await;
@@ -216,13 +222,14 @@ async fn an_acknowledgement_that_takes_too_long_is_recognised(broker: &'static B
                 "version: 1\nroutes:\n  - {{ route: orders, from: shop/orders, type: order.paid, to: [{{ target: crm/put, {PATIENT} }}, {{ target: well/put, {PATIENT} }}] }}\n"
             ),
         ),
-        ("systems/crm.yaml", &crm(&format!("http://{}", slow.address), "limits: { timeout: 30s }", "")),
+        ("systems/crm.yaml", &crm(&format!("http://{}", slow.address), "limits: { timeout: 60s }", "")),
         ("systems/well.yaml", &crm(&format!("http://{}", well.address), "", "").replace("system: crm", "system: well")),
         ("amqp.secret", &broker.url()),
     ]);
     let running = place.start().await;
     insist(&running, "T-0").await;
     until("it to come again", async || slow.calls().iter().any(|call| call.before == 1)).await;
+    open.send_replace(true);
     // The other target's channel lives: nothing of it came twice.
     insist(&running, "T-1").await;
     until("the other target's two", async || well.effects().len() == 2).await;
@@ -232,7 +239,7 @@ async fn an_acknowledgement_that_takes_too_long_is_recognised(broker: &'static B
     assert!(slow.effects().values().all(|keys| keys.len() == 1), "{:?}", slow.effects());
     assert!(running.letters(gatehouse_store::State::Open).await.is_empty());
     running.gateway.stop().await;
-    set("1800000", "60000").await;
+    drop(calmed);
     let mut more = on_broker.queues();
     more.push("gatehouse.work.orders.well.put".to_owned());
     on_broker.broker.clean(&on_broker.prefix, &more).await;

@@ -85,8 +85,9 @@ impl OnBroker {
 impl Ground for OnBroker {
     async fn bus(&mut self, queues: &[(&str, QueueSpec)]) -> Arc<dyn Bus> {
         self.queues = queues.iter().map(|(name, spec)| ((*name).to_owned(), spec.clone())).collect();
-        self.declared = Instant::now();
-        self.open(TestBus::new(self.broker)).await
+        let bus = self.open(TestBus::new(self.broker)).await;
+        self.declared = Instant::now(); // a busy broker takes seconds to make them
+        bus
     }
 
     async fn reopen(&mut self) -> Arc<dyn Bus> {
