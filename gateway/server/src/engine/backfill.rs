@@ -5,7 +5,7 @@
 //! taken a row before is left out (its delivery id is known to be done), unless the operator wants it once more: then the
 //! deliveries have ids of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -350,8 +350,8 @@ pub(super) struct Job {
     held: AtomicBool,
     /// A target of it has much to do.
     crowded: AtomicBool,
-    /// The slice that is read; `None` where the store must be asked.
-    place: tokio::sync::Mutex<Option<SliceState>>,
+    /// The slices that are not done, the one that is read first; none where the store must be asked.
+    place: tokio::sync::Mutex<VecDeque<SliceState>>,
     /// What came of the rows of the piece.
     tally: Mutex<Tally>,
 }
@@ -380,14 +380,14 @@ impl Reading for Job {
             Err(wait) => return Due::In(wait),
         };
         let mut place = self.place.lock().await;
-        if place.is_none() {
+        if place.is_empty() {
             match self.store.backfill_slices(self.id).await {
-                Ok(slices) => *place = slices.into_iter().find(|slice| !slice.done),
+                Ok(slices) => place.extend(slices.into_iter().filter(|slice| !slice.done)),
                 Err(error) => tracing::warn!(backfill = self.id, %error, "the store cannot tell how far it is"),
             }
         }
         *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = Tally::default();
-        match place.as_ref() {
+        match place.front() {
             Some(at) => Due::Now(Piece { slice: at.slice.clone(), after: at.after.clone(), rows }),
             // Every slice is read.
             None => Due::In(LOOK),
@@ -413,16 +413,16 @@ impl Reading for Job {
 
     async fn save(&self, after: Option<&str>) {
         let mut place = self.place.lock().await;
-        let Some(at) = place.as_mut() else { return };
+        let Some(at) = place.front_mut() else { return };
         let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         super::crash::point("k15");
         match self.store.save_slice(self.id, at.number, at.after.as_deref(), after, tally).await {
             Ok(()) => match after {
                 Some(after) => at.after = Some(after.to_owned()),
-                None => *place = None,
+                None => drop(place.pop_front()),
             },
             // Another gateway has read on meanwhile: from where it came to.
-            Err(StoreError::Conflict(_)) => *place = None,
+            Err(StoreError::Conflict(_)) => place.clear(),
             Err(error) => {
                 tracing::warn!(backfill = self.id, %error, "a slice's place could not be saved; its last piece comes again")
             }
