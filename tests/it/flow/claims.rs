@@ -53,8 +53,12 @@ impl World {
 }
 
 fn scan(number: &str, size: usize) -> String {
+    scan_of(number, "nobody", size)
+}
+
+fn scan_of(number: &str, of: &str, size: usize) -> String {
     let bytes: String = "扫描件-0123456789abcdef".chars().cycle().take(size).collect();
-    json!({ "no": number, "scan": bytes }).to_string()
+    json!({ "no": number, "of": of, "scan": bytes }).to_string()
 }
 
 async fn send(running: &Running, body: &str) {
@@ -136,6 +140,52 @@ async fn a_lost_body_is_a_letter_that_says_so() {
     assert_eq!(letter.summary.key.as_deref(), Some("L-2"));
     assert!(letter.summary.text.contains("bytes is gone"), "{}", letter.summary.text);
     assert_eq!(world.crm.got().len(), tried, "nothing is sent in its place");
+    running.gateway.stop().await;
+}
+
+/// A target with order: nobody knows the key of a body that is lost, so nothing passes it; found again, it goes where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_body_keeps_its_place() {
+    let world = world(&format!("{GATEWAY}claims: {{ above: 4KiB }}\n"), 100).await;
+    world.place.write(
+        "orders.yaml",
+        &ROUTES.replace("TRIES", "100").replace("target: crm/put,", "target: crm/put, order_by: of,"),
+    );
+    world.crm.behave(|_| says(503));
+    let running = world.start().await;
+    let scans: Vec<String> = [("L-1", "K", 100_000), ("S-1", "K", 10), ("S-2", "other", 10)]
+        .map(|(no, of, size)| scan_of(no, of, size))
+        .into();
+    for scan in &scans {
+        send(&running, scan).await;
+    }
+    until("an attempt", async || !world.crm.got().is_empty()).await;
+    until("the archive has all", async || world.archive.took().len() == 3).await;
+    running.gateway.stop().await;
+
+    let aside = tempfile::tempdir().expect("a folder");
+    let files = world.files();
+    for file in &files {
+        std::fs::rename(file, aside.path().join(file.file_name().expect("a name"))).expect("put aside");
+    }
+    world.crm.behave(|_| says(200));
+    let tried = world.crm.got().len();
+    let running = world.start().await;
+    let retried = || {
+        let text = String::from_utf8(running.gateway.metrics.render()).expect("text");
+        let line = text.lines().find(|line| line.starts_with("gatehouse_retried_total") && line.contains("crm/put"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).unwrap_or(0)
+    };
+    until("it to be looked for some times", async || retried() >= 3).await;
+    assert_eq!(world.crm.got().len(), tried, "nothing passes it");
+
+    for file in &files {
+        std::fs::rename(aside.path().join(file.file_name().expect("a name")), file).expect("put back");
+    }
+    until("the CRM has all", async || world.crm.took().len() == 3).await;
+    let took: Vec<_> = world.crm.took().iter().map(|got| got.json()["no"].as_str().unwrap_or("").to_owned()).collect();
+    let place = |number: &str| took.iter().position(|one| one == number);
+    assert!(place("L-1") < place("S-1"), "{took:?}");
     running.gateway.stop().await;
 }
 

@@ -10,6 +10,7 @@ mod namespaces;
 mod outline;
 mod run;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use schemars::{Schema, schema_for};
@@ -118,7 +119,13 @@ impl Mapping {
         document: Option<&Element>,
         extra: &Scope<'_>,
     ) -> Result<Value, Vec<Violation>> {
-        self.apply(&namespaces::seen(source, document, &self.wanted), extra)
+        self.apply(&self.seen(source, document), extra)
+    }
+
+    /// What this mapping reads of a source: with the names of `document` that it asks for. Rows find them there without it.
+    #[must_use]
+    pub fn seen<'a>(&self, source: &'a Value, document: Option<&Element>) -> Cow<'a, Value> {
+        namespaces::seen(source, document, &self.wanted)
     }
 
     /// Shapes `source`. `extra` holds further names that `value` expressions see (`meta`).

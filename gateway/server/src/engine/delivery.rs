@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use gatehouse_bus::claims::LOST;
 use gatehouse_bus::{Delivered, Parcel, SettleError, Settlement};
 use gatehouse_core::adapter::{Call, Refused, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
@@ -16,6 +17,7 @@ use gatehouse_core::site::{Route, Target, outbound_body};
 use gatehouse_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use super::circuit::State;
 use super::crash;
 use super::headers;
 use super::kept::Kept;
@@ -128,6 +130,15 @@ impl Carrier {
     pub async fn try_in_order(self: Arc<Self>, delivered: Delivered) {
         let Delivered { mut parcel, redelivered, settlement } = delivered;
         self.kept.recall(&mut parcel);
+        if let Some(patience) = headers::left_alone(&parcel, MAX_RETRY_AFTER) {
+            // Its target has asked to be left alone. Held for that long, not given back at once: each time would count
+            // for the broker's own limit.
+            tokio::select! {
+                () = tokio::time::sleep(patience.min(crash::held(MAX_HELD))) => {}
+                () = self.system.circuit.left(State::HalfOpen) => {}
+            }
+            return self.kept.put(parcel);
+        }
         let number = headers::attempt(&parcel);
         let settled = match self.attempt(&parcel, redelivered, number).await {
             Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
@@ -161,6 +172,10 @@ impl Carrier {
                 }
                 if patience > left {
                     headers::leave_alone(&mut parcel, Some(patience - left));
+                    return self.give_back(parcel);
+                }
+                if parcel.header(LOST).is_some() {
+                    // Its body is looked for again only where it comes again.
                     return self.give_back(parcel);
                 }
             }
@@ -229,7 +244,7 @@ impl Carrier {
                 );
             }
         }
-        if let Some(reason) = parcel.header(gatehouse_bus::claims::LOST) {
+        if let Some(reason) = parcel.header(LOST) {
             let lost = Fault::new(Code::Unavailable, reason);
             return Attempted::Failed(lost.verdict(Verdict::Retry));
         }
@@ -388,9 +403,13 @@ impl Carrier {
     /// A caller waits: the one attempt's outcome goes back, whatever it is.
     async fn settle_request(&self, outcome: Attempted, settlement: Settlement) -> Result<(), SettleError> {
         let answer = match &outcome {
-            Attempted::Done(reply) => {
+            Attempted::Done(Some(reply)) => {
                 self.metrics.delivered.inc();
-                headers::answer(Ok(reply.as_ref().map_or(&gatehouse_core::Value::Null, |reply| &reply.body)))
+                headers::answer(Ok(&reply.body))
+            }
+            // It was done before, and what was said then never came back.
+            Attempted::Done(None) => {
+                headers::answer(Err(&Fault::new(Code::Unknown, "it was done; its answer is lost")))
             }
             Attempted::Failed(fault) => headers::answer(Err(fault)),
         };

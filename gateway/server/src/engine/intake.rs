@@ -177,7 +177,8 @@ impl Desk {
                 Merged::Taken(_) => {}
                 Merged::Apart(fault) => {
                     // It stands, and the letter says what keeps it from going on; a replay looks again.
-                    self.bury_once(&entrance.name, &named(&arrival, id), &fault, &Once::new(&lane.route.name, 0)).await;
+                    self.bury_once(&entrance.name, &named(lane, &arrival, id), &fault, &Once::new(&lane.route.name, 0))
+                        .await;
                     (whole, outcome) = (false, Outcome::Accepted);
                 }
             }
@@ -384,8 +385,13 @@ fn message(entrance: &Entrance, lane: &Lane, plan: &Planned, id: &str, tracepare
 }
 
 /// An arrival with the id that its message has.
-fn named(arrival: &Arrival, id: &str) -> Arrival {
-    Arrival { id: Some(id.to_owned()), ..arrival.clone() }
+fn named(lane: &Lane, arrival: &Arrival, id: &str) -> Arrival {
+    // A letter holds a value, not a document: with all that the route's mapping would have read in that.
+    let body = match &lane.route.map {
+        Some(map) => map.seen(&arrival.body, arrival.document.as_ref()).into_owned(),
+        None => arrival.body.clone(),
+    };
+    Arrival { id: Some(id.to_owned()), body, document: None, ..arrival.clone() }
 }
 
 /// An id that a caller chose: 1 to 255 visible ASCII characters, as HTTP's `Idempotency-Key` and AMQP's `message-id` carry.

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_bus::claims::LOST;
 use gatehouse_bus::{Bus, Consumer, Delivered};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ const PREFETCH: u16 = 256;
 
 /// Unsettled deliveries of a target with order: most of them wait for their key.
 const ORDERED_PREFETCH: u16 = 64;
+
+/// The most bytes of bodies that wait for their key, in memory. Whoever waits has one of its key under way, so it goes on.
+const MOST_WAITING: usize = 64 << 20;
 
 /// Takes deliveries for one target until `stop`.
 pub struct Worker {
@@ -138,7 +142,10 @@ impl Worker {
                 let _ = finished.send((key, outcome)).await;
             });
         };
+        // Of a delivery whose body is lost nobody knows the key: nothing may pass it.
+        let mut blind = false;
         loop {
+            let bytes = waiting.values().flatten().map(|delivered| delivered.parcel.body.len()).sum::<usize>();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -147,14 +154,16 @@ impl Worker {
                     if outcome == Ordered::GivenBack {
                         break;
                     }
+                    blind &= key != LOST;
                     match waiting.get_mut(&key).and_then(VecDeque::pop_front) {
                         Some(next) => start(key, next),
                         None => { waiting.remove(&key); }
                     }
                 }
-                delivered = consumer.next() => {
+                delivered = consumer.next(), if !blind && bytes < MOST_WAITING => {
                     let Some(delivered) = delivered else { break };
-                    let key = self.carrier.order_key(&delivered.parcel);
+                    blind = delivered.parcel.header(LOST).is_some();
+                    let key = if blind { LOST.to_owned() } else { self.carrier.order_key(&delivered.parcel) };
                     match waiting.get_mut(&key) {
                         Some(queue) => queue.push_back(delivered),
                         None => {
