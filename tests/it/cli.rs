@@ -53,6 +53,27 @@ fn the_site_that_the_others_break_is_sound() {
     assert!(site.is_some() && !problems.has_errors(), "{:?}", problems.sorted());
 }
 
+/// Where another gateway may take what this one has put on the broker, it must find the body too.
+#[test]
+fn gateways_that_share_a_broker_are_told_to_share_large_bodies() {
+    let both = "bus: { urls: [\"${env:BUS}\"] }\nstore: { postgres: \"${env:STORE}\" }\n";
+    let broker = "bus: { urls: [\"${env:BUS}\"] }\n";
+    for (gateway, above, told) in [
+        (String::new(), 1 << 20, false),
+        (broker.to_owned(), 8 << 20, false),
+        (both.to_owned(), 8 << 20, true),
+        (format!("{both}claims: {{ folder: /mnt/claims }}\n"), 1 << 20, false),
+        (format!("{both}claims: {{ above: 2MiB }}\n"), 2 << 20, true),
+    ] {
+        let gateway = format!("version: 1\n{gateway}");
+        let place = Place::new(&[("gatehouse.yaml", &gateway), ("systems/crm.yaml", CRM), ("orders.yaml", SOUND)]);
+        let (site, problems) = place.check();
+        assert_eq!(site.expect("it is sound").gateway.claims.above, above, "{gateway}");
+        let text: String = problems.iter().map(|problem| problem.render(false)).collect();
+        assert_eq!(text.contains("warning[claims-folder]"), told, "{gateway}\n{text}");
+    }
+}
+
 #[test]
 fn every_mistake_is_told_at_once_with_its_place() {
     let routes = "version: 1

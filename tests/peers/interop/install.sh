@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts the SOAP toolkits of `./test interop` on this machine: Axis 1.4, JAX-WS RI, gSOAP and SOAP::Lite from apt, suds from PyPI
+# Puts the SOAP toolkits of `./test interop` on this machine: Axis 1.4, JAX-WS RI, gSOAP and SOAP::Lite from apt, suds by pip
 # into a cache folder, where the programs that are written here against them are compiled too. About two minutes.
 # Run by ./test interop; may be run alone.
 set -euo pipefail

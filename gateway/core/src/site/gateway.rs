@@ -39,7 +39,8 @@ pub struct GatewayFile {
     /// PostgreSQL. Without it SQLite in `data` is used: one gateway.
     #[serde(default)]
     pub store: Option<StoreFile>,
-    /// Where bodies wait that are too large for the bus. Default: above 1MiB, in the folder `claims` within `data`.
+    /// Where bodies wait that are too large for the bus. Default: above 1MiB (8MiB where a broker is named that several
+    /// gateways may share, and no folder that they share), in the folder `claims` within `data`.
     #[serde(default)]
     pub claims: Option<ClaimsFile>,
     /// Traces and logs.
@@ -106,9 +107,10 @@ pub struct StoreFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimsFile {
-    /// Bodies above this size wait in a file while the bus carries their receipt: `1MiB`. Default 1MiB, at most 8MiB.
+    /// Bodies above this size wait in a file while the bus carries their receipt: `1MiB`, at most 8MiB. Default 1MiB, and
+    /// 8MiB with `bus` and without `folder`.
     pub above: Option<Located<String>>,
-    /// The folder, relative to the site. Gateways that share a broker share it. Default `claims` within `data`.
+    /// The folder, relative to the site. Gateways that share a broker share it, and it outlives them. Default `claims` within `data`.
     pub folder: Option<Located<String>>,
     /// How old a file is at least that nothing refers to any more before it is removed. Default `30d`, at least `1d`.
     pub keep: Option<Located<String>>,
@@ -238,6 +240,8 @@ pub(super) fn check(files: &Files, problems: &mut Problems) -> Option<Gateway> {
     let listen = socket(read.listen.as_ref(), "127.0.0.1:8080", file, problems);
     let admin = read.admin.unwrap_or_default();
     let admin_listen = socket(admin.listen.as_ref(), "127.0.0.1:9080", file, problems);
+    let broker = read.bus.as_ref().map(|bus| bus.urls.first().map_or(0..0, |url| url.span.clone()));
+    let shared = read.store.is_some().then(|| broker.clone()).flatten();
     let bus = read.bus.map(|bus| BusConfig {
         urls: bus.urls.iter().filter_map(|url| address(url, &["amqp://", "amqps://"], file, problems)).collect(),
         ca_file: bus.ca_file,
@@ -258,7 +262,13 @@ pub(super) fn check(files: &Files, problems: &mut Problems) -> Option<Gateway> {
         }),
     };
     let data = read.data.map_or_else(|| "data".to_owned(), |data| data.value);
-    let claims = claims(read.claims.unwrap_or_default(), &data, file, problems);
+    let claims_read = read.claims.unwrap_or_default();
+    if let (Some(at), None) = (shared, &claims_read.folder) {
+        let text = "several gateways can share this broker and store, but not the files in which bodies above `claims.above` wait";
+        let help = "name a `claims: { folder: … }` that all of them mount and that outlives them, also where only one runs today";
+        problems.push(Problem::warning("claims-folder", file, at, text).help(help));
+    }
+    let claims = claims(claims_read, broker.is_some(), &data, file, problems);
     Some(Gateway {
         name: read.name.map_or_else(|| "gatehouse".to_owned(), |name| name.value),
         listen: listen?,
@@ -274,12 +284,13 @@ pub(super) fn check(files: &Files, problems: &mut Problems) -> Option<Gateway> {
     })
 }
 
-fn claims(read: ClaimsFile, data: &str, file: &SourceFile, problems: &mut Problems) -> Claims {
+fn claims(read: ClaimsFile, broker: bool, data: &str, file: &SourceFile, problems: &mut Problems) -> Claims {
     let mut wrong = |at: &Located<String>, expected: &str| {
         problems.push(Problem::error("bad-value", file, at.span.clone(), format!("expected {expected}")));
     };
-    let mut claims =
-        Claims { above: 1 << 20, folder: format!("{data}/claims"), keep: Duration::from_secs(30 * 86_400) };
+    // What another gateway may take from the broker is better whole on it, up to what every broker takes.
+    let above = if broker && read.folder.is_none() { 8 << 20 } else { 1 << 20 };
+    let mut claims = Claims { above, folder: format!("{data}/claims"), keep: Duration::from_secs(30 * 86_400) };
     if let Some(above) = &read.above {
         match parse_bytes(above).filter(|size| (1 << 10..=8 << 20).contains(size)) {
             Some(size) => claims.above = size,

@@ -1,7 +1,7 @@
 //! The engine: everything around the adapters, once. Limits, routing, delivery, retries, dead letters, numbers, traces.
 //!
 //! [`Gateway::start`] wires a checked site in flow order: store, bus, systems, workers, letters, intake, inbound halves.
-//! It holds no state of its own: what must survive is on the bus or in the store.
+//! What must survive is on the bus, in the store, or (bodies too large for the bus) in the claims folder.
 
 pub mod backfill;
 pub mod circuit;
