@@ -90,6 +90,8 @@ routes:
     to:
       - { target: crm/put, when: \"amount > \" }
       - { target: crm/put, retry: { attempts: 0 } }
+      - { target: crm/put, order_by: customer, on_dead: wait }
+      - { target: crm/put, on_dead: park }
 ";
     let told = problems(&[("orders.yaml", routes)]);
     assert_told(&told, &["orders.yaml:4:11", "shop/ordres", "shop/orders"]);
@@ -100,6 +102,8 @@ routes:
     assert_told(&told, &["orders.yaml:11:11", "order.piad", "order.paid"]);
     assert_told(&told, &["orders.yaml:13:"]);
     assert_told(&told, &["orders.yaml:14:", "1 to 100"]);
+    assert_told(&told, &["orders.yaml:15:", "`go_on` or `park`"]);
+    assert_told(&told, &["orders.yaml:16:37", "`order_by`"]);
 }
 
 #[test]

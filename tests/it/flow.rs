@@ -11,6 +11,7 @@ mod merge;
 mod namespaces;
 mod nested;
 mod order;
+mod park;
 mod request;
 mod restart;
 mod soap;

@@ -1,5 +1,5 @@
 //! What Gatehouse remembers: dead letters with every attempt, ids it has seen, deliveries that are done, places in sources,
-//! merged records, backfills, who did what.
+//! lines of deliveries that wait for each other, merged records, backfills, who did what.
 //!
 //! [`Store`] is the contract; SQLite (one gateway) and PostgreSQL (several) fulfil it, and both pass the one
 //! conformance suite in `tests/it/conformance`.
@@ -216,6 +216,22 @@ pub struct Held {
     pub value: Option<String>,
 }
 
+/// The first of a line that need not wait any longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The line that it stands in.
+    pub line: String,
+    /// The delivery.
+    pub delivery_id: String,
+    /// Its letter.
+    pub letter: i64,
+    /// The letter is resolved or discarded, and the next may go; else it was parked, and may go itself.
+    pub over: bool,
+}
+
+/// The cause of a letter that only waits for another one.
+pub const PARKED: &str = "parked";
+
 /// One thing that somebody did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
@@ -278,6 +294,21 @@ pub trait Store: Send + Sync {
     async fn edit(&self, id: i64, revision: u32, body: Bytes, actor: &str) -> Result<(), StoreError>;
     /// `open → discarded`.
     async fn discard(&self, id: i64, reason: &str, actor: &str) -> Result<(), StoreError>;
+
+    /// Whether a delivery may go, by the line of those that share a `key`: `None`, or who stands before it. Then it is put at
+    /// the line's end, and so it is where `always` says so (it has died); one that stands in the line keeps its place.
+    async fn stand_in_line(
+        &self,
+        line: &str,
+        key: &str,
+        delivery_id: &str,
+        always: bool,
+    ) -> Result<Option<String>, StoreError>;
+    /// Takes a delivery out of its line, if it stands in one.
+    async fn leave_line(&self, delivery_id: &str) -> Result<(), StoreError>;
+    /// Those at the head of a line that need not wait: their letter is settled, or is open or claimed and has the cause
+    /// [`PARKED`]. At most `limit`, the longest in line first.
+    async fn heads(&self, limit: u32) -> Result<Vec<Head>, StoreError>;
 
     /// Remembers ids that came in. First writer wins.
     async fn remember(&self, seen: &[Seen]) -> Result<(), StoreError>;

@@ -6,6 +6,8 @@
 
 #[path = "store/backfills.rs"]
 mod backfills;
+#[path = "store/lines.rs"]
+mod lines;
 #[path = "store/merged.rs"]
 mod merged;
 #[path = "store/only.rs"]
@@ -21,6 +23,7 @@ use std::time::Duration;
 use backfills::{a_backfill_goes_slice_by_slice, a_backfill_is_turned_by_its_rules};
 use bytes::Bytes;
 use gatehouse_store::{Attempt, Filter, NewLetter, Seen, State, Store, StoreError};
+use lines::{a_line_is_kept_in_its_order, the_first_of_a_line_goes_when_it_need_not_wait};
 use merged::one_changes_a_merged_record_at_a_time;
 use place::Place;
 use whole::{
@@ -79,6 +82,8 @@ cases![
     a_backfill_goes_slice_by_slice,
     a_backfill_is_turned_by_its_rules,
     one_changes_a_merged_record_at_a_time,
+    a_line_is_kept_in_its_order,
+    the_first_of_a_line_goes_when_it_need_not_wait,
     the_ledger_forgets_what_is_old_only,
     the_audit_is_a_chain,
     a_locked_store_is_unavailable_and_recovers,

@@ -13,6 +13,7 @@ mod retry;
 mod routes;
 mod suite;
 mod system;
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +22,9 @@ pub use files::Files;
 pub use gateway::{Address, AdminConfig, BusConfig, Gateway, GatewayFile, StoreConfig, Telemetry, TlsConfig};
 pub use plan::{Planned, outbound_body};
 pub use retry::RetryPolicy;
-pub use routes::{Route, RoutesFile, Target, Unrouted};
+pub use routes::{OnDead, Route, Target, Unrouted};
 pub use suite::{RouteTest, Sample, TestOutcome, TestsFile, decode_sample, preview};
+pub use table::RoutesFile;
 
 use crate::adapter::{Adapter, System};
 use crate::diagnostics::Problems;

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
 use super::prefixes::{self, Step};
-use super::retry::{RetryFile, RetryPolicy};
+use super::retry::RetryPolicy;
+use super::table::{RouteFile, RoutesFile, TargetFile};
 use super::{Files, merge, retry};
 use crate::adapter::{Direction, Endpoint, System};
 use crate::diagnostics::{Problem, Problems, SourceFile};
@@ -19,70 +17,6 @@ use crate::path::Path;
 use crate::schema::Type;
 use crate::yaml::{self, Located};
 
-/// A routing table.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RoutesFile {
-    /// The format of this file: 1.
-    pub version: Located<u32>,
-    /// The routes.
-    pub routes: Vec<RouteFile>,
-}
-
-/// One route.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteFile {
-    /// Its name: small letters, digits and hyphens, at most 60; unique in the site. Queues are named after it.
-    pub route: Located<String>,
-    /// The endpoint that messages come from: `shop/orders`. A route with `merge` names its sources there.
-    #[serde(default)]
-    pub from: Option<Located<String>>,
-    /// Several sources into one type: which records are of one thing, and which source's value survives.
-    #[serde(default)]
-    pub merge: Option<merge::MergeFile>,
-    /// `event` (default): accepted once the bus holds it. `request`: the caller waits for the one target's answer.
-    #[serde(default)]
-    pub exchange: Option<Located<String>>,
-    /// The mapping from the source's shape to the canonical body. Default: the body is canonical as it comes.
-    #[serde(default)]
-    pub map: Option<Located<String>>,
-    /// The canonical type, a file under `types/`.
-    #[serde(rename = "type")]
-    pub kind: Located<String>,
-    /// Path in the canonical body to the business key that support staff search for.
-    #[serde(default)]
-    pub key: Option<Located<String>>,
-    /// What happens when no target's condition holds: `reject` (default), `dead` or `drop` (default with `merge`).
-    #[serde(default)]
-    pub unrouted: Option<Located<String>>,
-    /// On `exchange: request`: the mapping from the target's answer to what the caller gets. Default: as it is.
-    #[serde(default)]
-    pub reply: Option<Located<String>>,
-    /// Who gets it.
-    pub to: Vec<TargetFile>,
-}
-
-/// One target of a route.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TargetFile {
-    /// The endpoint that receives it: `erp/CreateSalesOrder`.
-    pub target: Located<String>,
-    /// The mapping from the canonical body to the target's shape. Default: the canonical body.
-    #[serde(default)]
-    pub map: Option<Located<String>>,
-    /// A condition over the canonical body's fields. Default: always.
-    #[serde(default)]
-    pub when: Option<Located<String>>,
-    /// How often and how long it is tried.
-    #[serde(default)]
-    pub retry: Option<RetryFile>,
-    /// Path in the canonical body: messages with the same value there arrive one after the other, in order.
-    #[serde(default)]
-    pub order_by: Option<Located<String>>,
-}
-
 /// What becomes of a message that no target wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unrouted {
@@ -93,6 +27,16 @@ pub enum Unrouted {
     Dead,
     /// It is accepted and forgotten.
     Drop,
+}
+
+/// What happens to deliveries with order behind one that died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDead {
+    /// They go on without it.
+    #[default]
+    GoOn,
+    /// They wait as letters until it has arrived or is discarded.
+    Park,
 }
 
 /// A checked route.
@@ -139,6 +83,8 @@ pub struct Target {
     pub retry: RetryPolicy,
     /// Where the key stands that orders its messages.
     pub order_by: Option<Path>,
+    /// What happens to those behind one that died.
+    pub on_dead: OnDead,
     /// Its queue: `gatehouse.work.<route>.<system>.<endpoint>`.
     pub queue: String,
     /// Where the route names it.
@@ -385,6 +331,7 @@ impl Checker<'_> {
                 "a caller waits for this target's answer: `order_by` does not go with `exchange: request`".to_owned(),
             );
         }
+        let on_dead = self.on_dead(row);
         let retry = retry::check(row.retry.as_ref(), self.file, self.problems);
         let kind = if request { "request" } else { "work" };
         Some(Target {
@@ -395,9 +342,26 @@ impl Checker<'_> {
             when: when?,
             retry,
             order_by: order_by.transpose_path()?,
+            on_dead,
             queue: format!("gatehouse.{kind}.{route}.{system}.{endpoint}"),
             at: crate::outline::Spot { file: self.file.clone(), span: row.target.span.clone() },
         })
+    }
+
+    fn on_dead(&mut self, row: &TargetFile) -> OnDead {
+        let Some(at) = &row.on_dead else { return OnDead::GoOn };
+        if row.order_by.is_none() {
+            let text = "nothing waits behind a delivery without `order_by`: name the field that orders them, or leave this out";
+            self.error("not-here", at, text.to_owned());
+        }
+        match at.as_str() {
+            "go_on" => OnDead::GoOn,
+            "park" => OnDead::Park,
+            _ => {
+                self.error("bad-value", at, "expected `go_on` or `park`".to_owned());
+                OnDead::GoOn
+            }
+        }
     }
 
     fn endpoint(&mut self, at: &Located<String>, direction: Direction) {

@@ -22,6 +22,7 @@ use super::crash;
 use super::headers;
 use super::kept::Kept;
 use super::ledger::Ledger;
+use super::line::Line;
 use super::metrics::TargetMetrics;
 use super::system::{Places, SystemRuntime};
 use super::trace::{Kind, Tracer};
@@ -35,6 +36,12 @@ const MAX_HELD: Duration = Duration::from_secs(600);
 /// What was on the bus is ours and was capped when it came in; this only guards against a foreign parcel.
 pub(super) const BUS_LIMITS: BodyLimits =
     BodyLimits { bytes: 64 << 20, depth: 128, keys: 100_000, nodes: 10_000_000, text: 64 << 20 };
+
+pub(super) fn order_key(target: &Target, parcel: &Parcel) -> String {
+    let Some(path) = &target.order_by else { return String::new() };
+    let body = gatehouse_core::json::decode(&parcel.body, &BUS_LIMITS).ok();
+    body.and_then(|body| path.find(&body).and_then(gatehouse_core::Value::to_plain_text)).unwrap_or_default()
+}
 
 /// Carries deliveries to one target.
 pub struct Carrier {
@@ -56,6 +63,8 @@ pub struct Carrier {
     pub tracer: Tracer,
     /// What deliveries with order have been through that were given back.
     pub kept: Kept,
+    /// Who waits for whom, where those behind a dead one are parked.
+    pub line: Line,
 }
 
 /// How a delivery with order ended.
@@ -73,6 +82,8 @@ enum Attempted {
     Done(Option<Reply>),
     /// It did not.
     Failed(Fault),
+    /// It was not asked: this delivery, which comes before, is dead.
+    Parked(String),
 }
 
 impl Carrier {
@@ -94,9 +105,7 @@ impl Carrier {
 
     /// The value that orders a parcel among its target's; parcels without one are ordered among themselves.
     pub fn order_key(&self, parcel: &Parcel) -> String {
-        let Some(path) = &self.target.order_by else { return String::new() };
-        let body = gatehouse_core::json::decode(&parcel.body, &BUS_LIMITS).ok();
-        body.and_then(|body| path.find(&body).and_then(gatehouse_core::Value::to_plain_text)).unwrap_or_default()
+        order_key(&self.target, parcel)
     }
 
     /// One attempt, then settled: done, on the retry ladder, or dead.
@@ -118,6 +127,7 @@ impl Carrier {
             match outcome {
                 Attempted::Done(_) => self.settle_done(&parcel, settlement).await,
                 Attempted::Failed(fault) => self.settle_failed(parcel, number, &fault, settlement).await,
+                Attempted::Parked(ahead) => self.settle_parked(parcel, number, &ahead, settlement).await,
             }
         };
         if settled.is_err() {
@@ -150,6 +160,7 @@ impl Carrier {
                 }
                 None => self.settle_failed(parcel, number, &fault, settlement).await,
             },
+            Attempted::Parked(ahead) => self.settle_parked(parcel, number, &ahead, settlement).await,
         };
         if settled.is_err() {
             self.metrics.unsettled.inc();
@@ -197,6 +208,7 @@ impl Carrier {
                     }
                     self.settle_failed(parcel, number, &fault, settlement).await
                 }
+                Attempted::Parked(ahead) => self.settle_parked(parcel, number, &ahead, settlement).await,
             };
             if settled.is_err() {
                 self.metrics.unsettled.inc();
@@ -242,6 +254,14 @@ impl Carrier {
                     Fault::new(Code::Unavailable, "the store cannot be asked whether it was delivered before")
                         .private(error.to_string()),
                 );
+            }
+        }
+        match self.line.stand(parcel, false).await {
+            Ok(None) => {}
+            Ok(Some(ahead)) => return Attempted::Parked(ahead),
+            Err(error) => {
+                let text = "the store cannot be asked whether a delivery before it is dead";
+                return Attempted::Failed(Fault::new(Code::Unavailable, text).private(error.to_string()));
             }
         }
         if let Some(reason) = parcel.header(LOST) {
@@ -371,6 +391,7 @@ impl Carrier {
                 return Err(SettleError(error.to_string()));
             }
         }
+        self.line.leave(parcel).await?;
         settlement.done().await?;
         crash::point("k10");
         self.metrics.delivered.inc();
@@ -393,10 +414,28 @@ impl Carrier {
             }
             None => {
                 headers::record_death(&mut parcel, fault);
+                // Before it is dead: who comes after it must know.
+                self.line.stand(&parcel, true).await.map_err(|error| SettleError(error.to_string()))?;
+                crash::point("k17");
                 settlement.dead(parcel).await?;
                 self.metrics.dead.inc();
             }
         }
+        Ok(())
+    }
+
+    /// It stands in its line: as a letter it waits for those before it.
+    async fn settle_parked(
+        &self,
+        mut parcel: Parcel,
+        number: u32,
+        ahead: &str,
+        settlement: Settlement,
+    ) -> Result<(), SettleError> {
+        let order_by = self.target.order_by.as_ref().map_or_else(String::new, ToString::to_string);
+        headers::record_parked(&mut parcel, number, ahead, &order_by, &self.instance);
+        settlement.dead(parcel).await?;
+        self.metrics.dead.inc();
         Ok(())
     }
 
@@ -412,6 +451,8 @@ impl Carrier {
                 headers::answer(Err(&Fault::new(Code::Unknown, "it was done; its answer is lost")))
             }
             Attempted::Failed(fault) => headers::answer(Err(fault)),
+            // `check` allows no order where a caller waits.
+            Attempted::Parked(ahead) => headers::answer(Err(&Fault::new(Code::Unavailable, ahead.as_str()))),
         };
         settlement.reply(answer).await
     }

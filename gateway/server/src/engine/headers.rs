@@ -8,7 +8,7 @@ use gatehouse_core::adapter::Refused;
 use gatehouse_core::fault::Fault;
 use gatehouse_core::message::{DATA_CONTENT_TYPE, Message};
 use gatehouse_core::{Value, json, limits::BodyLimits};
-use gatehouse_store::{Attempt, NewLetter};
+use gatehouse_store::{Attempt, NewLetter, PARKED};
 
 /// The route's name.
 pub const ROUTE: &str = "gatehouse-route";
@@ -103,19 +103,45 @@ pub fn history(parcel: &Parcel) -> Vec<Attempt> {
 
 /// Writes one more failed attempt on a parcel.
 pub fn record_attempt(parcel: &mut Parcel, number: u32, fault: &Fault, instance: &str) {
-    let mut attempts = history(parcel);
     let exchange = fault.exchange.as_deref().cloned().unwrap_or_default();
     let cut = |text: Option<String>| text.map(|text| cut(&text, MAX_EXCERPT));
-    let before: u32 = parcel.header(BEFORE).and_then(|text| text.parse().ok()).unwrap_or(0);
-    attempts.push(Attempt {
-        number: before.saturating_add(number),
+    let attempt = Attempt {
+        number,
         at: jiff::Timestamp::now(),
         instance: instance.to_owned(),
         code: fault.code.as_str().to_owned(),
         text: explain(fault),
         sent: cut(exchange.sent),
         answered: cut(exchange.answered),
-    });
+    };
+    record(parcel, attempt);
+}
+
+/// Writes on a parcel that it waits for `ahead`, a delivery before it with the same value at `order_by`.
+pub fn record_parked(parcel: &mut Parcel, number: u32, ahead: &str, order_by: &str, instance: &str) {
+    let attempt = Attempt {
+        number,
+        at: jiff::Timestamp::now(),
+        instance: instance.to_owned(),
+        code: PARKED.to_owned(),
+        text: format!(
+            "not sent: a delivery before it with the same `{order_by}` is dead; it goes by itself when that one has arrived or is discarded (delivery id {ahead})"
+        ),
+        sent: None,
+        answered: None,
+    };
+    record(parcel, attempt);
+    parcel.headers.remove(NOT_BEFORE);
+    parcel.headers.insert(CAUSE.to_owned(), PARKED.to_owned());
+    parcel.headers.insert(FINGERPRINT.to_owned(), PARKED.to_owned());
+}
+
+/// Writes an attempt on a parcel: numbers go on where those before the last replay ended.
+fn record(parcel: &mut Parcel, mut attempt: Attempt) {
+    let mut attempts = history(parcel);
+    let before: u32 = parcel.header(BEFORE).and_then(|text| text.parse().ok()).unwrap_or(0);
+    attempt.number = attempt.number.saturating_add(before);
+    attempts.push(attempt);
     let mut text = serde_json::to_string(&attempts).unwrap_or_default();
     // The newest attempt tells most: older ones lose their exchanges first, then themselves.
     for index in 0..attempts.len().saturating_sub(1) {

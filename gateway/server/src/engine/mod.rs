@@ -15,6 +15,7 @@ mod kept;
 pub mod ledger;
 pub mod letters;
 pub mod limiter;
+pub mod line;
 pub mod metrics;
 mod open;
 mod pull;
@@ -106,10 +107,11 @@ impl Gateway {
         for system in systems.values().filter(|system| system.is_outbound()) {
             background.spawn(system.clone().connect(secrets.clone(), stop.clone()));
         }
+        let moved = Arc::new(tokio::sync::Notify::new());
         let mut workers = Vec::new();
         for route in &site.routes {
             for index in 0..route.targets.len() {
-                let carrier = carrier(route, index, &systems, &ledger, &store, &metrics, &instance, &tracer);
+                let carrier = carrier(route, index, &systems, &ledger, &store, &metrics, &instance, &tracer, &moved);
                 let Some(carrier) = carrier else { continue };
                 let (bus, stop, tasks) = (bus.clone(), stop.clone(), tasks.clone());
                 workers.push(Worker { carrier: Arc::new(carrier), bus, stop, tasks });
@@ -151,6 +153,7 @@ impl Gateway {
             backfills.clone(),
         ));
         letters.sends_in_through(desk.clone());
+        background.spawn(line::release(site.clone(), letters.clone(), store.clone(), moved, stop.clone()));
         backfills.goes_in_through(&desk);
         background.spawn(backfill::watch(backfills.clone(), stop.clone()));
         let desk: Arc<dyn Intake> = desk;
@@ -295,6 +298,7 @@ fn carrier(
     metrics: &Metrics,
     instance: &Arc<str>,
     tracer: &Tracer,
+    moved: &Arc<tokio::sync::Notify>,
 ) -> Option<Carrier> {
     let target = route.targets.get(index)?;
     Some(Carrier {
@@ -307,6 +311,7 @@ fn carrier(
         instance: instance.clone(),
         tracer: tracer.clone(),
         kept: kept::Kept::default(),
+        line: line::Line::new(target.clone(), store.clone(), moved.clone()),
     })
 }
 

@@ -9,6 +9,7 @@ mod connect;
 mod cursors;
 mod ledger;
 mod letters;
+mod lines;
 mod merged;
 mod run;
 mod schema;
@@ -24,7 +25,7 @@ use gatehouse_core::secret::Secret;
 use jiff::Timestamp;
 
 use crate::{
-    AuditEntry, Backfill, BackfillState, Filter, Held, Letter, NewBackfill, NewLetter, Seen, SliceState, Store,
+    AuditEntry, Backfill, BackfillState, Filter, Head, Held, Letter, NewBackfill, NewLetter, Seen, SliceState, Store,
     StoreError, Summary, Tally, Turn, chain, text,
 };
 use run::{perform, perform_together};
@@ -100,6 +101,25 @@ impl Store for PostgresStore {
 
     async fn discard(&self, id: i64, reason: &str, actor: &str) -> Result<(), StoreError> {
         perform_together(&self.letters, &letters::Discard { id, reason: &text::clean(reason), actor }).await
+    }
+
+    async fn stand_in_line(
+        &self,
+        line: &str,
+        key: &str,
+        delivery_id: &str,
+        always: bool,
+    ) -> Result<Option<String>, StoreError> {
+        let (line, key, delivery_id) = (&text::id(line), &text::id(key), &text::id(delivery_id));
+        perform(&self.letters, &lines::Stand { line, key, delivery_id, always }).await
+    }
+
+    async fn leave_line(&self, delivery_id: &str) -> Result<(), StoreError> {
+        perform(&self.letters, &lines::Leave { delivery_id: &text::id(delivery_id) }).await
+    }
+
+    async fn heads(&self, limit: u32) -> Result<Vec<Head>, StoreError> {
+        perform(&self.letters, &lines::Heads { limit }).await
     }
 
     async fn remember(&self, seen: &[Seen]) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! The store of one gateway: two SQLite files. Letters, backfills, merged records and audit in one, written to the disk before any `Ok`; the ledger
+//! The store of one gateway: two SQLite files. Letters, lines, backfills, merged records and audit in one, written to the disk before any `Ok`; the ledger
 //! (ids seen, deliveries done, sources read) in the other, which may lose the last moment at a power cut.
 //!
 //! Each file has one thread that writes and one that reads, so that reads never wait for writes and nothing here blocks a
@@ -10,6 +10,7 @@ mod cursors;
 mod lane;
 mod ledger;
 mod letters;
+mod lines;
 mod merged;
 mod schema;
 
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{
-    AuditEntry, Backfill, BackfillState, Filter, Held, Letter, NewBackfill, NewLetter, Seen, SliceState, Store,
+    AuditEntry, Backfill, BackfillState, Filter, Head, Held, Letter, NewBackfill, NewLetter, Seen, SliceState, Store,
     StoreError, Summary, Tally, Turn, chain, text,
 };
 use lane::{Lane, Role};
@@ -126,6 +127,36 @@ impl Store for SqliteStore {
     async fn discard(&self, id: i64, reason: &str, actor: &str) -> Result<(), StoreError> {
         let (reason, actor) = (text::clean(reason), actor.to_owned());
         self.write.run(move |db| letters::discard(db, id, &reason, actor)).await
+    }
+
+    async fn stand_in_line(
+        &self,
+        line: &str,
+        key: &str,
+        delivery_id: &str,
+        always: bool,
+    ) -> Result<Option<String>, StoreError> {
+        let (line, key, id) = (text::id(line), text::id(key), text::id(delivery_id));
+        if !always {
+            let (line, key) = (line.clone(), key.clone());
+            if self.read.run(move |db| lines::is_empty(db, &line, &key)).await? {
+                return Ok(None);
+            }
+        }
+        self.write.run(move |db| lines::stand(db, &line, &key, &id, always)).await
+    }
+
+    async fn leave_line(&self, delivery_id: &str) -> Result<(), StoreError> {
+        let id = text::id(delivery_id);
+        let looked_for = id.clone();
+        if self.read.run(move |db| lines::stands(db, &looked_for)).await? {
+            self.write.run(move |db| lines::leave(db, &id)).await?;
+        }
+        Ok(())
+    }
+
+    async fn heads(&self, limit: u32) -> Result<Vec<Head>, StoreError> {
+        self.read.run(move |db| lines::heads(db, limit)).await
     }
 
     async fn remember(&self, seen: &[Seen]) -> Result<(), StoreError> {

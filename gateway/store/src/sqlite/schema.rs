@@ -16,7 +16,12 @@ pub(super) struct Schema {
 /// `store.db`.
 pub(super) static LETTERS: Schema = Schema {
     name: "store",
-    steps: &[include_str!("letters.1.sql"), include_str!("letters.2.sql"), include_str!("letters.3.sql")],
+    steps: &[
+        include_str!("letters.1.sql"),
+        include_str!("letters.2.sql"),
+        include_str!("letters.3.sql"),
+        include_str!("letters.4.sql"),
+    ],
 };
 
 /// `store.ledger.db`.
