@@ -5,6 +5,7 @@
 
 mod broker;
 mod callers;
+mod cluster;
 mod database;
 mod disk;
 mod process;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the real servers on this machine: from apt RabbitMQ 3.10, MariaDB, PostgreSQL, and into a cache folder RabbitMQ
-# 4.0 with all it needs, from the next Debian; unixODBC with its drivers for PostgreSQL and SQLite. What is there already is
+# 4.0 with all it needs, from the next Debian; unixODBC with its drivers for PostgreSQL and SQLite, libfaketime. What is there already is
 # left alone; nothing is started.
 # Not here: running them (rabbitmq.sh, mariadb.sh, postgres.sh). Run by ./test; may be run alone.
 set -euo pipefail
@@ -16,6 +16,7 @@ MARK='gatehouse ./test: installs start no services'
 export DEBIAN_FRONTEND=noninteractive
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && command -v pg_lsclusters >/dev/null; }
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; }
 has_odbc() { [[ -f /usr/include/sql.h ]] && grep -qs 'PostgreSQL Unicode' /etc/odbcinst.ini && grep -qs SQLite3 /etc/odbcinst.ini; }
 has_trixie() { [[ -x "$CACHE/trixie/usr/lib/rabbitmq/bin/rabbitmq-server" ]]; }
 has_trixie_key() { [[ -f $TRIXIE_KEY && -f $KEYRING ]]; }
@@ -24,6 +25,7 @@ wanted() {
   [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] || echo rabbitmq-server
   [[ -x /usr/sbin/mariadbd ]] || echo mariadb-server
   has_postgres || echo postgresql
+  has_faketime || echo libfaketime
   has_odbc || echo unixodbc-dev odbcinst odbc-postgresql libsqliteodbc
   has_trixie || [[ -x /usr/sbin/debootstrap ]] || echo debootstrap
   has_trixie || has_trixie_key || echo debian-archive-keyring

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All four servers of one test run, together: up, the environment that tells the tests where they are, and down.
 #   servers.sh up RUN      into the fresh folder RUN, in parallel; writes RUN/env (export lines)
+#   servers.sh epmd RUN    only what RabbitMQ's nodes find each other by, into RUN: for a test that makes nodes of its own
 #   servers.sh down RUN    ends what RUN's pid files name and removes RUN
 #   servers.sh sweep       ends and removes what runs that were killed left behind
 # Not here: how each server is made (rabbitmq.sh, postgres.sh, mariadb.sh).
@@ -13,6 +14,8 @@ source "$HERE/common.sh"
 # leave it behind.
 epmd_up() {
   local port
+  mkdir -p "$RUN/ports"
+  chmod 755 "$RUN" # the servers' own users walk through it
   port=$(free_port)
   echo "$port" >"$RUN/epmd.port"
   spawn "$RUN/epmd.pid" "$RUN/epmd.log" setpriv --reuid=rabbitmq --regid=rabbitmq --clear-groups \
@@ -28,8 +31,6 @@ one_up() {
 
 up() {
   local failed=0 job jobs=()
-  mkdir -p "$RUN/ports"
-  chmod 755 "$RUN" # the servers' own users walk through it
   epmd_up
   one_up rabbitmq310 rabbitmq.sh 310 rabbitmq310 & jobs+=($!)
   one_up rabbitmq40 rabbitmq.sh 40 rabbitmq40 & jobs+=($!)
@@ -78,6 +79,11 @@ case ${1:-} in
     export RUN
     "$1"
     ;;
+  epmd)
+    RUN=$2
+    export RUN
+    epmd_up
+    ;;
   sweep) sweep ;;
-  *) die "usage: servers.sh up RUN | down RUN | sweep" ;;
+  *) die "usage: servers.sh up RUN | epmd RUN | down RUN | sweep" ;;
 esac

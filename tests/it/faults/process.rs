@@ -300,3 +300,80 @@ async fn one_with_order_that_is_given_back_between_its_attempts_dies_in_the_end(
     assert_eq!(running.one_letter().await.attempts.len(), 4);
     running.gateway.stop().await;
 }
+
+/// G7. The clock is set an hour on, half an hour back, an hour and a half back, and right again, while the gateway runs: what
+/// waits waits no longer than it was asked to, what comes in is taken, nothing comes twice, and callers stay known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_changes_no_wait() {
+    let Some(library) = faketime() else { return };
+    let stub = Stub::start(|call| match call.before {
+        _ if call.order.starts_with("BAD") => Does::Says(answer(400, "", "")),
+        // It asks for a second's patience first.
+        0 => Does::Says(answer(503, "Retry-After: 1\r\n", "")),
+        _ => Does::Says(yes()),
+    })
+    .await;
+    let ports = Ports::find();
+    let place = site(&ports.instance(""), PATIENT, stub.address, "");
+    place.write("clock", "+0");
+    let clock = place.root().join("clock");
+    let process = Process::start(&place, &ports, |command| {
+        command
+            .env("LD_PRELOAD", &library)
+            .env("FAKETIME_TIMESTAMP_FILE", &clock)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    })
+    .await;
+    let (mut sent, mut jumps) = (0, Vec::new());
+    for jump in [0, 3600, 1800, -3600, 0_i64] {
+        // What was refused before the jump comes again after it.
+        for _ in 0..10 {
+            process.insist(&format!("J-{sent}")).await;
+            sent += 1;
+        }
+        let called = async || stub.effects().keys().filter(|order| order.starts_with('J')).count();
+        until("each to be refused once", async || called().await == sent).await;
+        place.write("clock", &format!("{jump:+}"));
+        process.insist(&format!("BAD-{}", jumps.len())).await;
+        jumps.push((jump, jiff::Timestamp::now()));
+        for _ in 0..10 {
+            process.insist(&format!("J-{sent}")).await;
+            sent += 1;
+        }
+        // Long before an hour has passed.
+        until("each to have arrived", async || stub.calls().iter().filter(|call| call.before == 1).count() == sent)
+            .await;
+        assert_eq!(process.ready().await, Some(200), "{jump}");
+    }
+    assert_eq!(stub.calls().len(), 2 * sent + jumps.len(), "none a third time");
+    until("the letters", async || process.metric("gatehouse_dead_total").await >= jumps.len() as f64).await;
+    process.stop().await;
+    // The clock did jump, for the gateway: it says so in the letters of those that were refused.
+    let running = place.start().await;
+    until("the letters in the store", async || {
+        running.letters(gatehouse_store::State::Open).await.len() == jumps.len()
+    })
+    .await;
+    for letter in running.letters(gatehouse_store::State::Open).await {
+        let number: usize = letter.message_id.trim_start_matches("BAD-").parse().expect("a number");
+        let (jump, at) = jumps[number];
+        let died = running.gateway.letters.store().letter(letter.id).await.expect("it is there").attempts[0].at;
+        assert!((died.as_second() - at.as_second() - jump).abs() < 300, "{died} is not {jump} s from {at}");
+    }
+    running.gateway.stop().await;
+}
+
+/// The library that sets a process's clock; `./test` installs it.
+fn faketime() -> Option<std::path::PathBuf> {
+    let found = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut found = found.map(|entry| entry.path().join("faketime/libfaketime.so.1")).filter(|path| path.exists());
+    let library = found.next();
+    // Where the servers are, `./test` has installed it too.
+    let required = std::env::var_os("GATEHOUSE_TEST_AMQP_310").is_some();
+    assert!(library.is_some() || !required, "libfaketime is not installed: see tests/servers/install.sh");
+    if library.is_none() {
+        eprintln!("SKIPPED: libfaketime is not installed");
+    }
+    library
+}

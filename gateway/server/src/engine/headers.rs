@@ -22,7 +22,8 @@ pub const ATTEMPT: &str = "gatehouse-attempt";
 pub const BEFORE: &str = "gatehouse-attempts-before";
 /// The failed attempts so far, JSON, oldest first, cut to [`MAX_HISTORY`].
 pub const HISTORY: &str = "gatehouse-attempts";
-/// Not to be tried before this, in milliseconds since 1970: a target asked for patience, and the ladder has no such rung.
+/// Not to be tried before this, and how long that was when it was written, both in milliseconds, the first since 1970:
+/// `1790000000000/30000`. A target asked for patience, and the ladder has no such rung.
 pub const NOT_BEFORE: &str = "gatehouse-not-before";
 /// The letter that is being replayed.
 pub const REPLAY: &str = "gatehouse-replay-of";
@@ -76,19 +77,21 @@ pub fn attempt(parcel: &Parcel) -> u32 {
 
 /// Writes on a parcel how long it is to be left alone from now, if at all.
 pub fn leave_alone(parcel: &mut Parcel, wait: Option<Duration>) {
-    let until = wait.map(|wait| now() + wait.as_millis());
+    let until = wait.map(|wait| format!("{}/{}", now() + wait.as_millis(), wait.as_millis()));
     match until {
-        Some(until) => drop(parcel.headers.insert(NOT_BEFORE.to_owned(), until.to_string())),
+        Some(until) => drop(parcel.headers.insert(NOT_BEFORE.to_owned(), until)),
         None => drop(parcel.headers.remove(NOT_BEFORE)),
     }
 }
 
-/// How long a parcel is still to be left alone. More than `most` is no wait that was ever asked for: a clock was set.
+/// How long a parcel is still to be left alone. More than was asked for, or more than `most`: the clock was set meanwhile,
+/// and nobody knows how much of the wait is over, so it is.
 #[must_use]
 pub fn left_alone(parcel: &Parcel, most: Duration) -> Option<Duration> {
-    let until: u128 = parcel.header(NOT_BEFORE)?.parse().ok()?;
+    let (until, asked) = parcel.header(NOT_BEFORE)?.split_once('/')?;
+    let (until, asked): (u128, u64) = (until.parse().ok()?, asked.parse().ok()?);
     let left = Duration::from_millis(u64::try_from(until.checked_sub(now())?).ok()?);
-    (!left.is_zero() && left <= most).then_some(left)
+    (!left.is_zero() && left <= most.min(Duration::from_millis(asked))).then_some(left)
 }
 
 fn now() -> u128 {
@@ -298,6 +301,10 @@ mod tests {
         let left = left_alone(&parcel, hour).unwrap();
         assert!(left > hour - Duration::from_secs(60), "{left:?}");
         assert_eq!(left_alone(&parcel, hour / 2), None, "nobody asked for more than the most");
+        // The clock was set back by half an hour: a wait of five seconds does not become one of half an hour.
+        let set_back = now() + Duration::from_secs(1800).as_millis();
+        parcel.headers.insert(NOT_BEFORE.to_owned(), format!("{set_back}/5000"));
+        assert_eq!(left_alone(&parcel, hour), None);
         leave_alone(&mut parcel, Some(Duration::ZERO));
         assert_eq!(left_alone(&parcel, hour), None, "it has passed");
         leave_alone(&mut parcel, None);
