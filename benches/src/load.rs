@@ -13,6 +13,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What a run of load came to.
 pub(crate) struct Outcome {
@@ -123,6 +124,7 @@ pub(crate) struct Sink {
     /// Where it is.
     pub(crate) address: SocketAddr,
     count: Arc<AtomicU64>,
+    _stop: DropGuard,
 }
 
 impl Sink {
@@ -133,13 +135,20 @@ impl Sink {
 
     /// Starts one that answers this, as XML where it is not empty.
     pub(crate) async fn start_saying(answer: Bytes) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at("127.0.0.1:0", answer).await
+    }
+
+    /// The same at this address. It and its connections end when it is dropped.
+    pub(crate) async fn start_at(address: &str, answer: Bytes) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let stop = CancellationToken::new();
+        let ended = stop.clone();
         let address = listener.local_addr()?;
         let count = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&count);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (counter, answer) = (Arc::clone(&counter), answer.clone());
+            while let Some(Ok((stream, _))) = ended.run_until_cancelled(listener.accept()).await {
+                let (counter, answer, ended) = (Arc::clone(&counter), answer.clone(), ended.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request: http::Request<Incoming>| {
                         let (counter, answer) = (Arc::clone(&counter), answer.clone());
@@ -155,13 +164,13 @@ impl Sink {
                         }
                     });
                     let _ = stream.set_nodelay(true);
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let serving =
+                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    let _ = ended.run_until_cancelled(serving).await;
                 });
             }
         });
-        Ok(Self { address, count })
+        Ok(Self { address, count, _stop: stop.drop_guard() })
     }
 
     /// How many have arrived.

@@ -5,10 +5,11 @@
 //! consumer → hyper out → ack. Gatehouse does the same with decoding, mapping, judging, routing and mapping out.
 //!
 //! With `sync` it measures callers that wait instead ([`sync`]): no broker is needed for that.
-//! `upsert` as the first word measures writes into PostgreSQL instead ([`upsert`]).
+//! `upsert` as the first word measures writes into PostgreSQL instead ([`upsert`]), `backlog` a target that was away ([`backlog`]).
 //!
 //! `./test bench` runs it on a RabbitMQ that it starts; `GATEHOUSE_TEST_AMQP_310` names another broker.
 
+mod backlog;
 mod contest;
 mod load;
 mod process;
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         Some("forward") => runtime.block_on(sync::forward(&arguments[2], &arguments[3])),
         Some("sync") => runtime.block_on(sync::run(arguments.iter().any(|argument| argument == "--quick"))),
         Some("upsert") => runtime.block_on(upsert::run(arguments.iter().any(|argument| argument == "--quick"))),
+        Some("backlog") => runtime.block_on(backlog::run(arguments.iter().any(|argument| argument == "--quick"))),
         _ => runtime.block_on(contest::run(arguments.iter().any(|argument| argument == "--quick"))),
     }
 }
