@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gatehouse_core::adapter::{Admission, Arrival, Inbound, Intake, Outcome, Receipt, Stop};
-use gatehouse_core::expr::Scope;
+use gatehouse_core::adapter::{Arrival, Inbound, Intake, Stop};
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::secret::Secrets;
@@ -17,23 +16,22 @@ use gatehouse_core::{Map, Value};
 use gatehouse_net::body::From;
 use gatehouse_net::door::{Door, Request, Response, Service};
 use gatehouse_net::parse::parse;
-use gatehouse_net::problem::{Problem, rate_headers, status};
 use gatehouse_net::trace::traceparent;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::RwLock;
 
+use crate::acknowledge::{acknowledge, answer};
 use crate::addressing::Addressing;
 use crate::blocks;
-use crate::contract::Contract;
 use crate::dispatch;
-use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
-use crate::fault::{self, Kind};
-use crate::file::{Block, Listener, Listeners};
+use crate::envelope::{Envelope, NotEnvelope, Version};
+use crate::fault::Kind;
+use crate::file::{Listener, Listeners};
 use crate::media::Media;
 use crate::mime;
-use crate::offer;
 use crate::proof::Proof;
+use crate::refusal::Refusal;
 use crate::typed::Mode;
 use crate::wsdl::Wsdl;
 
@@ -314,182 +312,4 @@ fn meta(headers: Value, action: Option<&str>) -> Value {
 fn content_type(headers: &HeaderMap) -> Cow<'static, str> {
     let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     text.map_or(Cow::Borrowed("text/xml"), |text| Cow::Owned(text.to_owned()))
-}
-
-/// The yes: the reply's element, and the message id as a header block.
-fn acknowledge(
-    version: Version,
-    listener: &Listener,
-    body: &Value,
-    receipt: &Receipt,
-    admission: &Admission,
-    mut blocks: Vec<Element>,
-) -> Response {
-    if listener.is_one_way() {
-        return headed(
-            Response { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), body: Bytes::new() },
-            receipt,
-            admission,
-        );
-    }
-    let namespace = listener.reply.namespace.as_deref();
-    let own = |local: &str, text: &str| Element::new(Some(GATEHOUSE), local).with_text(text);
-    blocks.push(own("MessageId", &receipt.message_id));
-    let plain = || vec![Element::new(namespace, &listener.reply.local)];
-    let written = |value: &Value| match &listener.contract {
-        Some(contract) => contract.write_reply(version, value).map_err(|violations| {
-            let first = violations.first().map(|one| format!("{} {}", one.pointer, one.message));
-            format!("the reply does not fit the WSDL: {}", first.unwrap_or_default())
-        }),
-        None => Element::from_value_in(&listener.reply, namespace, value).map(|element| vec![element]),
-    };
-    let detached = |mut reply: Vec<Element>| {
-        let Some(attachments) = &listener.attachments else { return Ok((reply, Vec::new())) };
-        let described = listener.contract.as_ref().and_then(Contract::reply);
-        attachments.detach(&mut reply, described).map(|parts| (reply, parts))
-    };
-    let reply = reply_value(listener, body, receipt).and_then(|value| written(&value)).and_then(detached);
-    let (reply, parts) = reply.unwrap_or_else(|error| {
-        // The message is taken; a fault now would bring it a second time. The caller gets the plain yes, and who
-        // looks at the wire sees what is wrong with the site.
-        blocks.push(own("ReplyError", &error));
-        (plain(), Vec::new())
-    });
-    match reply_headers(version, listener, body, receipt) {
-        Ok(more) => blocks.extend(more),
-        Err(fault) => blocks.push(own("ReplyError", &fault.public)),
-    }
-    let bytes = envelope::write(version, blocks, reply, namespace, "UTF-8")
-        .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
-        .unwrap_or_default();
-    let packed = listener.attachments.as_ref();
-    let packed = packed.and_then(|attachments| attachments.pack(&bytes, &parts, version, "UTF-8", ""));
-    let mut response = answer(StatusCode::OK, version, bytes);
-    if let Some(packed) = packed
-        && let Ok(media) = HeaderValue::from_str(&packed.media)
-    {
-        response.headers.insert(CONTENT_TYPE, media);
-        response.body = Bytes::from(packed.bytes);
-    }
-    headed(response, receipt, admission)
-}
-
-/// A yes with what its head says.
-fn headed(mut response: Response, receipt: &Receipt, admission: &Admission) -> Response {
-    if let Ok(id) = HeaderValue::from_str(&receipt.message_id) {
-        response.headers.insert("gatehouse-message-id", id);
-    }
-    if receipt.outcome == Outcome::Repeated {
-        response.headers.insert("gatehouse-repeated", HeaderValue::from_static("true"));
-    }
-    rate_headers(admission, &mut response.headers);
-    response
-}
-
-fn reply_value(listener: &Listener, body: &Value, receipt: &Receipt) -> Result<Value, String> {
-    let routed = receipt.reply.clone();
-    let Some(template) = &listener.reply_body else {
-        let receipt = || match listener.contract.as_ref().and_then(|contract| contract.offered.as_ref()) {
-            Some(offered) if offered.receipt => offer::receipt_value(&receipt.message_id),
-            _ => Value::map(),
-        };
-        return Ok(routed.unwrap_or_else(receipt));
-    };
-    let id = Value::from(receipt.message_id.as_str());
-    let routed = routed.unwrap_or_default();
-    template.eval(&Scope::new().with("body", body).with("message_id", &id).with("reply", &routed))
-}
-
-/// The header blocks that the file foresees for the answer.
-fn reply_headers(
-    version: Version,
-    listener: &Listener,
-    body: &Value,
-    receipt: &Receipt,
-) -> Result<Vec<Element>, Fault> {
-    if listener.reply_headers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let id = Value::from(receipt.message_id.as_str());
-    let routed = receipt.reply.clone().unwrap_or_default();
-    let scope = Scope::new().with("body", body).with("message_id", &id).with("reply", &routed);
-    listener.reply_headers.iter().map(|block| block.write(version, &scope)).collect()
-}
-
-/// A no, in the caller's version.
-pub(crate) struct Refusal {
-    version: Version,
-    pub(crate) kind: Kind,
-    pub(crate) fault: Fault,
-    /// What the caller's WSDL has in the detail.
-    detail: Option<Element>,
-    /// The header blocks that say which message it answers.
-    related: Vec<Element>,
-}
-
-impl Refusal {
-    fn new(version: Version, fault: Fault) -> Self {
-        Self { version, kind: fault::kind_of(fault.code), fault, detail: None, related: Vec::new() }
-    }
-
-    /// A no to an operation that is known: with what its callers expect in a fault. Where that cannot be made, our own detail says
-    /// enough.
-    fn of(listener: &Listener, version: Version, fault: Fault) -> Self {
-        let told = fault::told(&fault);
-        let write = |block: &Block| block.write(version, &Scope::new().with("fault", &told)).ok();
-        let detail = listener.detail.as_ref().and_then(write);
-        Self { detail, ..Self::new(version, fault) }
-    }
-
-    /// The status: that of HTTP where HTTP has one for the cause, else that of the binding (SOAP 1.1 §6.2; SOAP 1.2 part 2
-    /// §7.5.2.2).
-    fn status(&self) -> StatusCode {
-        match (self.kind, self.fault.code, self.version) {
-            (Kind::MustUnderstand | Kind::VersionMismatch, ..) => StatusCode::INTERNAL_SERVER_ERROR,
-            (
-                _,
-                code @ (Code::Unauthenticated
-                | Code::Forbidden
-                | Code::NotFound
-                | Code::MethodNotAllowed
-                | Code::Slow
-                | Code::TooLarge
-                | Code::UnsupportedMedia
-                | Code::Throttled
-                | Code::Unavailable
-                | Code::Unknown
-                | Code::Deadline),
-                _,
-            ) => status(code),
-            (Kind::Sender, _, Version::V12) => StatusCode::BAD_REQUEST,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn response(&self) -> Response {
-        let element = |detail| fault::element(self.version, self.kind, &self.fault, detail);
-        let write = |element| envelope::write(self.version, self.related.clone(), [element], Some(GATEHOUSE), "UTF-8");
-        // The fault's own texts have been made writable; nothing else can fail.
-        let bytes = write(element(self.detail.clone())).or_else(|_| write(element(None))).unwrap_or_default();
-        let mut response = answer(self.status(), self.version, bytes);
-        let problem = Problem::from(&self.fault).response();
-        for name in [RETRY_AFTER, WWW_AUTHENTICATE] {
-            if let Some(value) = problem.headers.get(&name) {
-                response.headers.insert(name, value.clone());
-            }
-        }
-        if self.fault.code == Code::MethodNotAllowed {
-            response.headers.insert(ALLOW, HeaderValue::from_static("POST"));
-        }
-        response
-    }
-}
-
-fn answer(status: StatusCode, version: Version, bytes: Vec<u8>) -> Response {
-    let media = match version {
-        Version::V11 => "text/xml; charset=utf-8",
-        Version::V12 => "application/soap+xml; charset=utf-8",
-    };
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static(media))].into_iter().collect();
-    Response { status, headers, body: Bytes::from(bytes) }
 }
