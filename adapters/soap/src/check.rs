@@ -93,7 +93,7 @@ impl Check<'_> {
                 None => {
                     let operation = self.operation(name, endpoint, &limits);
                     let summary = format!("SOAP {}", operation.element.local);
-                    checked.calls.by_name.insert(name.value.clone(), operation);
+                    checked.calls.by_name.insert(name.value.clone(), Arc::new(operation));
                     (Direction::Outbound, summary)
                 }
             };
