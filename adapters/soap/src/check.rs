@@ -275,6 +275,14 @@ impl Check<'_> {
             Some(_) => self.offered(name, read, listen),
             None => self.contract(name, read),
         };
+        if let (None, Some(kind)) = (&read.kind, read.reply.as_ref().and_then(|reply| reply.value.kind.as_ref())) {
+            let message = "the `type` of a reply means nothing without a `type` of what comes";
+            let help = match self.bound {
+                Some(_) => "leave it out: the WSDL says what is answered",
+                None => "add `type: NAME` to the endpoint, or leave it out: `body` and `element` say what is answered",
+            };
+            self.mend("reply-type", kind, message, help);
+        }
         let local = self.local(read.operation.as_ref().unwrap_or(name));
         let namespace = read.namespace.as_ref().map(|namespace| namespace.value.as_str());
         let operation = QName::new(namespace, &local);
