@@ -147,14 +147,12 @@ impl Check<'_> {
         let of_wsdl = self.bound.as_ref().map(|bound| bound.address.clone());
         let of_wsdl = of_wsdl.filter(|address| client::check_address(address).is_ok());
         let address = read.address.as_ref().map(|address| address.value.clone()).or(of_wsdl);
-        let version = match read.soap.as_ref().map(|soap| (soap, soap.as_str())) {
+        let version = match &read.soap {
             None => self.bound.as_ref().map_or(Version::V11, |bound| bound.version),
-            Some((_, "1.1")) => Version::V11,
-            Some((_, "1.2")) => Version::V12,
-            Some((soap, _)) => {
+            Some(soap) => Version::numbered(soap).unwrap_or_else(|| {
                 self.mend("bad-value", soap, "there are SOAP 1.1 and 1.2", "write `soap: \"1.1\"`");
                 Version::V11
-            }
+            }),
         };
         if let Some(charset) = &read.charset
             && let Err(error) = gatehouse_core::charset::encode("", charset)

@@ -402,11 +402,15 @@ async fn what_comes_again_is_told_by_its_body() {
         );
         arrival.original
     };
-    let ways: [&dyn Fn(&str, &str) -> (String, String); 3] = [&parts, &addressed, &secured];
-    for make in ways {
-        let first = original(make("one", "D-1")).await;
-        assert_eq!(original(make("two", "D-1")).await, first);
-        assert_ne!(original(make("one", "D-2")).await, first);
+    let attempts = [("one", "D-1"), ("two", "D-1"), ("one", "D-2")];
+    for [first, second, other] in [
+        attempts.map(|(attempt, no)| parts(attempt, no)),
+        attempts.map(|(attempt, no)| addressed(attempt, no)),
+        attempts.map(|(attempt, no)| secured(attempt, no)),
+    ] {
+        let first = original(first).await;
+        assert_eq!(original(second).await, first);
+        assert_ne!(original(other).await, first);
     }
 }
 

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::AcceptSignatureFile;
 use super::once::{Once, Seen};
-use super::seal::first_certificate;
+use super::seal::{EXC_C14N, SHA256, first_certificate};
 use super::verify::{SKEW, WINDOW, optional, time};
 use super::{DSIG, WSSE, WSU};
 use crate::envelope::{Envelope, Version};
@@ -31,18 +31,12 @@ use crate::envelope::{Envelope, Version};
 const MAX_REFERENCES: usize = 16;
 
 /// How `SignedInfo` and what it refers to may be written down. Comments are no part of a message.
-const CANONICAL: [&str; 3] = [
-    "http://www.w3.org/2001/10/xml-exc-c14n#",
-    "http://www.w3.org/TR/2001/REC-xml-c14n-20010315",
-    "http://www.w3.org/2006/12/xml-c14n11",
-];
+const CANONICAL: [&str; 3] =
+    [EXC_C14N, "http://www.w3.org/TR/2001/REC-xml-c14n-20010315", "http://www.w3.org/2006/12/xml-c14n11"];
 
 /// SHA-1 is not among them: a second document with the same digest can be made.
-const DIGESTS: [&str; 3] = [
-    "http://www.w3.org/2001/04/xmlenc#sha256",
-    "http://www.w3.org/2001/04/xmldsig-more#sha384",
-    "http://www.w3.org/2001/04/xmlenc#sha512",
-];
+const DIGESTS: [&str; 3] =
+    [SHA256, "http://www.w3.org/2001/04/xmldsig-more#sha384", "http://www.w3.org/2001/04/xmlenc#sha512"];
 
 /// Public keys only: with an HMAC, whoever may check could sign.
 const SIGNATURES: [&str; 6] = [
