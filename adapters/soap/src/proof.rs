@@ -37,7 +37,8 @@ impl Proof {
         }
     }
 
-    /// Judges the envelope of a caller that its head did not prove. Of a signed message only what was signed stays in the envelope. `parts`: some of it came beside the envelope.
+    /// Judges the envelope of a caller that its head did not prove. Of a signed message only what was signed stays in the
+    /// envelope. `parts`: some of it came beside the envelope.
     pub(crate) fn in_envelope(
         &self,
         proven: bool,
