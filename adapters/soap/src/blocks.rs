@@ -92,14 +92,15 @@ pub(crate) fn of_call(version: Version, operation: &Operation, call: &Call<'_>) 
     Ok(blocks)
 }
 
-/// Header blocks as a map by local name: by the schema where one is `declared`, else as they are.
+/// Header blocks as a map by local name: by the schema where one is `declared`, else as they are. That of WS-Security is not among
+/// them, also where a WSDL declares it: it may hold a password, and it has been judged already.
 ///
 /// # Errors
 /// In [`Mode::Strict`] what breaks a schema, with pointers that begin with `/headers`.
 pub(crate) fn read(blocks: &[Element], declared: &[Declared], mode: Mode) -> Result<Value, Vec<Violation>> {
     let mut map = Map::new();
     let mut found = Vec::new();
-    for block in blocks {
+    for block in blocks.iter().filter(|block| !is_security(block)) {
         let local = &*block.name.local;
         if map.contains_key(local) {
             continue;

@@ -93,7 +93,7 @@ impl Check<'_> {
                 None => {
                     let operation = self.operation(name, endpoint, &limits);
                     let summary = format!("SOAP {}", operation.element.local);
-                    checked.calls.by_name.insert(name.value.clone(), operation);
+                    checked.calls.by_name.insert(name.value.clone(), Arc::new(operation));
                     (Direction::Outbound, summary)
                 }
             };
@@ -147,14 +147,12 @@ impl Check<'_> {
         let of_wsdl = self.bound.as_ref().map(|bound| bound.address.clone());
         let of_wsdl = of_wsdl.filter(|address| client::check_address(address).is_ok());
         let address = read.address.as_ref().map(|address| address.value.clone()).or(of_wsdl);
-        let version = match read.soap.as_ref().map(|soap| (soap, soap.as_str())) {
+        let version = match &read.soap {
             None => self.bound.as_ref().map_or(Version::V11, |bound| bound.version),
-            Some((_, "1.1")) => Version::V11,
-            Some((_, "1.2")) => Version::V12,
-            Some((soap, _)) => {
+            Some(soap) => Version::numbered(soap).unwrap_or_else(|| {
                 self.mend("bad-value", soap, "there are SOAP 1.1 and 1.2", "write `soap: \"1.1\"`");
                 Version::V11
-            }
+            }),
         };
         if let Some(charset) = &read.charset
             && let Err(error) = gatehouse_core::charset::encode("", charset)
@@ -275,6 +273,14 @@ impl Check<'_> {
             Some(_) => self.offered(name, read, listen),
             None => self.contract(name, read),
         };
+        if let (None, Some(kind)) = (&read.kind, read.reply.as_ref().and_then(|reply| reply.value.kind.as_ref())) {
+            let message = "the `type` of a reply means nothing without a `type` of what comes";
+            let help = match self.bound {
+                Some(_) => "leave it out: the WSDL says what is answered",
+                None => "add `type: NAME` to the endpoint, or leave it out: `body` and `element` say what is answered",
+            };
+            self.mend("reply-type", kind, message, help);
+        }
         let local = self.local(read.operation.as_ref().unwrap_or(name));
         let namespace = read.namespace.as_ref().map(|namespace| namespace.value.as_str());
         let operation = QName::new(namespace, &local);

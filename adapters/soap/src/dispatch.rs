@@ -24,7 +24,7 @@ pub(crate) fn find<'a>(
     envelope: &Envelope,
     action: Option<&str>,
     signed: bool,
-) -> Result<&'a Listener, (Kind, Fault)> {
+) -> Result<&'a Arc<Listener>, (Kind, Fault)> {
     let found = by_body(listeners, envelope, action);
     let understood = |block: &Element| {
         let known = |listener: &Listener| {
@@ -72,7 +72,7 @@ fn by_body<'a>(
     listeners: &'a [Arc<Listener>],
     envelope: &Envelope,
     action: Option<&str>,
-) -> Result<&'a Listener, String> {
+) -> Result<&'a Arc<Listener>, String> {
     let first = envelope.body.first();
     let takes = |listener: &&'a Arc<Listener>| match first {
         Some(first) => listener.operation == first.name && !listener.is_empty(),
@@ -112,6 +112,12 @@ impl Listener {
     /// Whether nothing is answered: the WSDL has no message for it.
     pub(crate) fn is_one_way(&self) -> bool {
         self.contract.as_ref().is_some_and(|contract| contract.operation.output.is_none())
+    }
+
+    /// Whether its answer looks at what came.
+    pub(crate) fn answers_with_body(&self) -> bool {
+        let mut templates = self.reply_body.iter().chain(self.reply_headers.iter().map(|block| &block.value));
+        !self.is_one_way() && templates.any(|template| template.reads("body"))
     }
 
     /// How many elements the body of its request has at most.

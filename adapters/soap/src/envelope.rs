@@ -18,6 +18,9 @@ pub(crate) enum Version {
 }
 
 impl Version {
+    /// Those that are spoken here.
+    pub(crate) const BOTH: [Self; 2] = [Self::V11, Self::V12];
+
     /// The namespace of its envelope.
     pub(crate) fn namespace(self) -> &'static str {
         match self {
@@ -50,8 +53,22 @@ impl Version {
         }
     }
 
-    fn of(namespace: &str) -> Option<Self> {
-        [Self::V11, Self::V12].into_iter().find(|version| version.namespace() == namespace)
+    /// The namespace of its bindings in a WSDL 1.1.
+    pub(crate) fn binding(self) -> &'static str {
+        match self {
+            Self::V11 => "http://schemas.xmlsoap.org/wsdl/soap/",
+            Self::V12 => "http://schemas.xmlsoap.org/wsdl/soap12/",
+        }
+    }
+
+    /// The version whose envelopes have this namespace.
+    pub(crate) fn of(namespace: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|version| version.namespace() == namespace)
+    }
+
+    /// The version of a `1.1` or `1.2`.
+    pub(crate) fn numbered(number: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|version| version.number() == number)
     }
 }
 

@@ -68,9 +68,7 @@ impl PeerFault {
     /// Reads the fault, if the body's first element is one. The version is the element's own: Axis and others answer in
     /// one version under the envelope of another.
     pub(crate) fn read(element: &Element) -> Option<Self> {
-        let version = [Version::V11, Version::V12]
-            .into_iter()
-            .find(|version| element.name.is(Some(version.namespace()), "Fault"))?;
+        let version = Version::of(element.name.namespace.as_deref()?).filter(|_| *element.name.local == *"Fault")?;
         // Some peers qualify the children of a 1.1 fault; local names take both.
         let text = |path: &[&str]| {
             let found = path.iter().try_fold(element, |element, name| element.child(name));

@@ -204,7 +204,7 @@ pub(crate) struct Calls {
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) auth: SoapAuthFile,
     pub(crate) login: Option<Login>,
-    pub(crate) by_name: HashMap<String, Operation>,
+    pub(crate) by_name: HashMap<String, Arc<Operation>>,
 }
 
 /// An outbound operation.

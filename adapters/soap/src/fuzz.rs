@@ -6,12 +6,12 @@ use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml;
 
 use crate::addressing::Addressing;
-use crate::envelope::{Envelope, Version};
+use crate::envelope::Envelope;
 use crate::fault::PeerFault;
 use crate::media::Media;
 use crate::typed::{self, Mode};
 use crate::wsdl::{self, Wsdl};
-use crate::{body_schema, inbound, mime, outline};
+use crate::{body_schema, mime, outline, request};
 
 /// The largest message here.
 const MAX: usize = 1 << 20;
@@ -20,8 +20,8 @@ const MAX: usize = 1 << 20;
 pub fn envelope(data: &[u8]) {
     let (head, bytes) = head(data);
     let media = Media::parse(head);
-    let version = if head.contains("soap+xml") { Version::V12 } else { Version::V11 };
-    let Ok(mut envelope) = inbound::open(&Bytes::copy_from_slice(bytes), &media, version, MAX) else { return };
+    let version = media.version();
+    let Ok(mut envelope) = request::open(&Bytes::copy_from_slice(bytes), &media, version, MAX) else { return };
     assert_eq!(envelope.version, version);
     let _ = Addressing::of(&envelope.headers);
     if envelope.unfold().is_err() {

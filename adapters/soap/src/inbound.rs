@@ -6,42 +6,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use gatehouse_core::adapter::{Admission, Arrival, Inbound, Intake, Outcome, Receipt, Stop};
-use gatehouse_core::expr::Scope;
+use gatehouse_core::adapter::{Inbound, Intake, Stop};
 use gatehouse_core::fault::{Code, Fault};
-use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::secret::Secrets;
-use gatehouse_core::xml::{self, Element};
-use gatehouse_core::{Map, Value};
 use gatehouse_net::body::From;
 use gatehouse_net::door::{Door, Request, Response, Service};
 use gatehouse_net::parse::parse;
-use gatehouse_net::problem::{Problem, rate_headers, status};
 use gatehouse_net::trace::traceparent;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::RwLock;
 
+use crate::acknowledge::{acknowledge, answer};
 use crate::addressing::Addressing;
-use crate::blocks;
-use crate::contract::Contract;
 use crate::dispatch;
-use crate::envelope::{self, Envelope, GATEHOUSE, NotEnvelope, Version};
-use crate::fault::{self, Kind};
-use crate::file::{Block, Listener, Listeners};
+use crate::envelope::Version;
+use crate::file::{Listener, Listeners};
 use crate::media::Media;
-use crate::mime;
-use crate::offer;
 use crate::proof::Proof;
-use crate::typed::Mode;
+use crate::refusal::Refusal;
+use crate::request::{Reader, Sent, Taken};
 use crate::wsdl::Wsdl;
 
 /// How long requests under way may take to finish when the system stops listening.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// The longest message id of a caller, in characters.
-const MAX_ID: usize = 255;
 
 /// A system that is ready to listen.
 pub(crate) struct Listening {
@@ -70,8 +58,7 @@ impl Inbound for Listening {
                 path: path.clone(),
                 wsdl: self.offers.get(&path).or(self.wsdl.as_ref()).cloned(),
                 scheme: if self.door.is_tls() { "https" } else { "http" },
-                listeners,
-                accept: self.accept.clone(),
+                reader: Arc::new(Reader { accept: self.accept.clone(), listeners }),
                 intake: intake.clone(),
                 busy: busy.clone(),
             };
@@ -90,8 +77,7 @@ struct Port {
     /// What is told to who asks for `?wsdl`.
     wsdl: Option<Arc<Wsdl>>,
     scheme: &'static str,
-    listeners: Vec<Arc<Listener>>,
-    accept: Proof,
+    reader: Arc<Reader>,
     intake: Arc<dyn Intake>,
     busy: Arc<RwLock<()>>,
 }
@@ -118,83 +104,41 @@ impl Port {
         let traceparent = traceparent(&request.headers);
         // The head often tells which operation it will be: then its rate and its size count before a byte of the body is read. The
         // body has the last word, and a contradiction is refused.
-        let expected = dispatch::by_head(&self.listeners, action.as_deref()).map_err(refuse)?;
-        let admit = |listener: &Listener| self.intake.admit(&listener.endpoint).map_err(refuse);
-        let mut admission = expected.map(admit).transpose()?;
-        let most = || self.listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
+        let listeners = &self.reader.listeners;
+        let expected = dispatch::by_head(listeners, action.as_deref()).map_err(refuse)?;
+        let admit = |listener: &Listener| self.intake.admit(&listener.endpoint);
+        let admission = expected.map(admit).transpose().map_err(refuse)?;
+        let most = || listeners.iter().map(|listener| listener.max_body).max().unwrap_or_default();
         let max = expected.map_or_else(most, |listener| listener.max_body);
         let (head, bytes) = request.split(max).await.map_err(refuse)?;
-
-        let reading = {
-            let (bytes, media) = (bytes.clone(), media.clone());
-            move || open(&bytes, &media, version, max)
+        let (size, content_type) = (bytes.len(), content_type(&head.headers));
+        let sent = Sent { bytes, content_type, media, version, proven, action, traceparent, max };
+        let reader = self.reader.clone();
+        let taken = parse(size, From::Caller, move || reader.read(sent)).await.map_err(refuse)??;
+        let Taken { listener, version, addressing, arrival, once } = taken;
+        let refuse = |fault: Fault| Refusal {
+            related: addressing.as_ref().map(Addressing::refusal).unwrap_or_default(),
+            ..Refusal::of(&listener, version, fault)
         };
-        let mut envelope = parse(bytes.len(), From::Caller, reading).await.map_err(refuse)??;
-        let version = envelope.version;
-        let refuse = |fault: Fault| Refusal::new(version, fault);
-        let charset = media.charset.as_deref();
-        let signed =
-            self.accept.in_envelope(proven, &mut envelope, &bytes, charset, media.is_related()).map_err(refuse)?;
-        envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
-        let addressing = Addressing::of(&envelope.headers).map_err(refuse)?;
-        let action = Addressing::action_of(addressing.as_ref(), action).map_err(refuse)?;
-        let related = addressing.as_ref().map(Addressing::refusal).unwrap_or_default();
-        let listener = dispatch::find(&self.listeners, &envelope, action.as_deref(), signed)
-            .map_err(|(kind, fault)| Refusal { kind, related: related.clone(), ..Refusal::new(version, fault) })?;
-        let refuse = |fault: Fault| Refusal { related: related.clone(), ..Refusal::of(listener, version, fault) };
-        if bytes.len() > listener.max_body {
-            let text = format!("the body has more than {} bytes", listener.max_body);
-            return Err(refuse(Fault::new(Code::TooLarge, text)));
-        }
-        let body = match &listener.contract {
-            Some(contract) => contract.read_request(&envelope).map_err(|violations| {
-                let name = &contract.operation.name;
-                let text = format!("the request does not fit `{name}` of the WSDL");
-                refuse(Fault::new(Code::Invalid, text).violations(violations))
-            })?,
-            None => envelope.body.first().map(Element::to_value).unwrap_or_default(),
-        };
-        let headers =
-            blocks::read(&envelope.headers, &listener.request_headers, Mode::Strict).map_err(|violations| {
-                let text = "a header block does not fit the WSDL";
-                refuse(Fault::new(Code::Invalid, text).violations(violations))
-            })?;
-        let limits = BodyLimits { bytes: listener.max_body, text: listener.max_body, ..BodyLimits::default() };
-        let opening = {
-            let (nested, mut body) = (listener.nested.clone(), body);
-            move || nested.open(&mut body, &limits).map(|()| body)
-        };
-        // Documents in strings are read like bodies.
-        let size = if listener.nested.is_empty() { 0 } else { bytes.len() };
-        let opened = parse(size, From::Caller, opening).await.map_err(refuse)?;
-        let body = opened.map_err(|error| refuse(Fault::new(Code::Malformed, error.to_string())))?;
-        let id = message_id(listener, &envelope, &body).map_err(refuse)?;
-        let admission = match admission.take() {
+        let admission = match admission {
             Some(admission) => admission,
-            None => self.intake.admit(&listener.endpoint).map_err(refuse)?,
+            None => admit(&listener).map_err(refuse)?,
         };
-        let told = admission.clone();
-        let arrival = Arrival {
-            meta: meta(headers, action.as_deref()),
-            body: body.clone(),
-            document: std::mem::take(&mut envelope.body).into_iter().next(),
-            id: id.clone(),
-            traceparent,
-            original: bytes,
-            content_type: content_type(&head.headers),
-        };
+        let (told, id) = (admission.clone(), arrival.id.clone());
+        let body = listener.answers_with_body().then(|| arrival.body.clone());
         let receipt = self.intake.accept(admission, arrival).await.map_err(|mut fault| {
             fault.message_id = fault.message_id.or(id);
             refuse(fault)
         })?;
+        once.keep();
         let blocks = addressing.map(|addressing| addressing.reply()).unwrap_or_default();
-        Ok(acknowledge(version, listener, &body, &receipt, &told, blocks))
+        Ok(acknowledge(version, &listener, body.as_ref(), &receipt, &told, blocks))
     }
 
     /// The WSDL, where it is asked for by somebody who may come in.
     fn describe(&self, request: &Request) -> Option<Response> {
         let query = request.query.as_deref().filter(|_| request.method == Method::GET)?;
-        if request.path.trim_end_matches('/') != self.path || self.accept.at_head(&request.headers).is_err() {
+        if request.path.trim_end_matches('/') != self.path || self.reader.accept.at_head(&request.headers).is_err() {
             return None;
         }
         let host = request.headers.get(HOST)?.to_str().ok()?;
@@ -205,14 +149,13 @@ impl Port {
     /// What can be judged before a byte of the body is read.
     fn head(&self, request: &Request) -> Result<(Media, Version, bool), Refusal> {
         let media = Media::of(&request.headers).unwrap_or_default();
-        let said = if media.is_related() { media.inner.as_deref().unwrap_or_default() } else { media.essence.as_str() };
-        let version = if said.starts_with(Version::V12.media_type()) { Version::V12 } else { Version::V11 };
+        let version = media.version();
         let refuse = |code: Code, text: String| Err(Refusal::new(version, Fault::new(code, text)));
         if request.path.trim_end_matches('/') != self.path {
             return refuse(Code::NotFound, "nothing is here".to_owned());
         }
         // Who may not come in is not told what there is.
-        let proven = self.accept.at_head(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
+        let proven = self.reader.accept.at_head(&request.headers).map_err(|fault| Refusal::new(version, fault))?;
         if request.method != Method::POST {
             return refuse(Code::MethodNotAllowed, "SOAP is sent with POST".to_owned());
         }
@@ -226,270 +169,7 @@ impl Port {
     }
 }
 
-/// Opens the envelope, whose version must be that of its content type.
-pub(crate) fn open(bytes: &Bytes, media: &Media, version: Version, max: usize) -> Result<Envelope, Refusal> {
-    let limits = BodyLimits { bytes: max, text: max, ..BodyLimits::default() };
-    let malformed = |reason: String| Refusal::new(version, Fault::new(Code::Malformed, reason));
-    let package = match media.is_related() {
-        true => Some(mime::read(media, bytes).map_err(|reason| malformed(format!("the message's parts: {reason}")))?),
-        false => None,
-    };
-    let (bytes, charset) = match &package {
-        Some(package) => (&package.root, package.media.charset.as_deref()),
-        None => (bytes, media.charset.as_deref()),
-    };
-    let mut root = xml::decode(bytes, charset, &limits).map_err(|error| {
-        let code = if error.too_large { Code::TooLarge } else { Code::Malformed };
-        Refusal::new(version, Fault::new(code, error.to_string()))
-    })?;
-    if let Some(package) = &package {
-        package.resolve(&mut root, max).map_err(malformed)?;
-    }
-    let mismatch = |version: Version, text: String| Refusal {
-        version,
-        kind: Kind::VersionMismatch,
-        ..Refusal::new(version, Fault::new(Code::Malformed, text))
-    };
-    match Envelope::take(root) {
-        Ok(Envelope { irregular: Some(reason), version, .. }) => {
-            Err(Refusal::new(version, Fault::new(Code::Malformed, reason)))
-        }
-        Ok(envelope) if envelope.version == version => Ok(envelope),
-        Ok(envelope) => {
-            let text = "the envelope is of another version of SOAP than the content type says".to_owned();
-            Err(mismatch(envelope.version, text))
-        }
-        // SOAP 1.2 appendix A: who knows both answers an unknown version in 1.1.
-        Err(NotEnvelope::Version(namespace)) => {
-            let text = format!("SOAP 1.1 and 1.2 are spoken here; the envelope has the namespace `{namespace}`");
-            Err(mismatch(Version::V11, text))
-        }
-        Err(NotEnvelope::Shape(known, reason)) => {
-            Err(Refusal::new(known.unwrap_or(version), Fault::new(Code::Malformed, reason)))
-        }
-    }
-}
-
-/// The caller's own id, where it sends one.
-fn message_id(listener: &Listener, envelope: &Envelope, body: &Value) -> Result<Option<String>, Fault> {
-    let block = listener.id_header.as_ref().and_then(|name| envelope.headers.iter().find(|block| block.name == *name));
-    let id = match block {
-        Some(block) => Some(block.text()),
-        None => listener.id.as_ref().and_then(|path| path.find(body)).and_then(Value::to_plain_text),
-    };
-    let id = match (id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()), &listener.id_header, &listener.id) {
-        (Some(id), ..) => id,
-        (None, None, None) => return Ok(None),
-        // Without it, what is sent twice would be taken twice.
-        (None, _, Some(path)) => {
-            return Err(Fault::new(
-                Code::Malformed,
-                format!("the message's own id is missing at `{path}` of the body"),
-            ));
-        }
-        (None, Some(name), None) => {
-            return Err(Fault::new(
-                Code::Malformed,
-                format!("the message's own id is missing in the header block `{name}`"),
-            ));
-        }
-    };
-    if id.chars().count() > MAX_ID || id.chars().any(char::is_control) {
-        return Err(Fault::new(
-            Code::Malformed,
-            format!("the message id has more than {MAX_ID} characters, or hidden ones"),
-        ));
-    }
-    Ok(Some(id))
-}
-
-/// What mappings see beside the body: the action, and the header blocks by local name.
-fn meta(headers: Value, action: Option<&str>) -> Value {
-    let mut meta = Map::new();
-    meta.insert("action".to_owned(), action.map_or(Value::Null, Value::from));
-    meta.insert("headers".to_owned(), headers);
-    Value::Map(meta)
-}
-
 fn content_type(headers: &HeaderMap) -> Cow<'static, str> {
     let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     text.map_or(Cow::Borrowed("text/xml"), |text| Cow::Owned(text.to_owned()))
-}
-
-/// The yes: the reply's element, and the message id as a header block.
-fn acknowledge(
-    version: Version,
-    listener: &Listener,
-    body: &Value,
-    receipt: &Receipt,
-    admission: &Admission,
-    mut blocks: Vec<Element>,
-) -> Response {
-    if listener.is_one_way() {
-        return headed(
-            Response { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), body: Bytes::new() },
-            receipt,
-            admission,
-        );
-    }
-    let namespace = listener.reply.namespace.as_deref();
-    let own = |local: &str, text: &str| Element::new(Some(GATEHOUSE), local).with_text(text);
-    blocks.push(own("MessageId", &receipt.message_id));
-    let plain = || vec![Element::new(namespace, &listener.reply.local)];
-    let written = |value: &Value| match &listener.contract {
-        Some(contract) => contract.write_reply(version, value).map_err(|violations| {
-            let first = violations.first().map(|one| format!("{} {}", one.pointer, one.message));
-            format!("the reply does not fit the WSDL: {}", first.unwrap_or_default())
-        }),
-        None => Element::from_value_in(&listener.reply, namespace, value).map(|element| vec![element]),
-    };
-    let detached = |mut reply: Vec<Element>| {
-        let Some(attachments) = &listener.attachments else { return Ok((reply, Vec::new())) };
-        let described = listener.contract.as_ref().and_then(Contract::reply);
-        attachments.detach(&mut reply, described).map(|parts| (reply, parts))
-    };
-    let reply = reply_value(listener, body, receipt).and_then(|value| written(&value)).and_then(detached);
-    let (reply, parts) = reply.unwrap_or_else(|error| {
-        // The message is taken; a fault now would bring it a second time. The caller gets the plain yes, and who
-        // looks at the wire sees what is wrong with the site.
-        blocks.push(own("ReplyError", &error));
-        (plain(), Vec::new())
-    });
-    match reply_headers(version, listener, body, receipt) {
-        Ok(more) => blocks.extend(more),
-        Err(fault) => blocks.push(own("ReplyError", &fault.public)),
-    }
-    let bytes = envelope::write(version, blocks, reply, namespace, "UTF-8")
-        .or_else(|_| envelope::write(version, Vec::new(), plain(), namespace, "UTF-8"))
-        .unwrap_or_default();
-    let packed = listener.attachments.as_ref();
-    let packed = packed.and_then(|attachments| attachments.pack(&bytes, &parts, version, "UTF-8", ""));
-    let mut response = answer(StatusCode::OK, version, bytes);
-    if let Some(packed) = packed
-        && let Ok(media) = HeaderValue::from_str(&packed.media)
-    {
-        response.headers.insert(CONTENT_TYPE, media);
-        response.body = Bytes::from(packed.bytes);
-    }
-    headed(response, receipt, admission)
-}
-
-/// A yes with what its head says.
-fn headed(mut response: Response, receipt: &Receipt, admission: &Admission) -> Response {
-    if let Ok(id) = HeaderValue::from_str(&receipt.message_id) {
-        response.headers.insert("gatehouse-message-id", id);
-    }
-    if receipt.outcome == Outcome::Repeated {
-        response.headers.insert("gatehouse-repeated", HeaderValue::from_static("true"));
-    }
-    rate_headers(admission, &mut response.headers);
-    response
-}
-
-fn reply_value(listener: &Listener, body: &Value, receipt: &Receipt) -> Result<Value, String> {
-    let routed = receipt.reply.clone();
-    let Some(template) = &listener.reply_body else {
-        let receipt = || match listener.contract.as_ref().and_then(|contract| contract.offered.as_ref()) {
-            Some(offered) if offered.receipt => offer::receipt_value(&receipt.message_id),
-            _ => Value::map(),
-        };
-        return Ok(routed.unwrap_or_else(receipt));
-    };
-    let id = Value::from(receipt.message_id.as_str());
-    let routed = routed.unwrap_or_default();
-    template.eval(&Scope::new().with("body", body).with("message_id", &id).with("reply", &routed))
-}
-
-/// The header blocks that the file foresees for the answer.
-fn reply_headers(
-    version: Version,
-    listener: &Listener,
-    body: &Value,
-    receipt: &Receipt,
-) -> Result<Vec<Element>, Fault> {
-    if listener.reply_headers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let id = Value::from(receipt.message_id.as_str());
-    let routed = receipt.reply.clone().unwrap_or_default();
-    let scope = Scope::new().with("body", body).with("message_id", &id).with("reply", &routed);
-    listener.reply_headers.iter().map(|block| block.write(version, &scope)).collect()
-}
-
-/// A no, in the caller's version.
-pub(crate) struct Refusal {
-    version: Version,
-    pub(crate) kind: Kind,
-    pub(crate) fault: Fault,
-    /// What the caller's WSDL has in the detail.
-    detail: Option<Element>,
-    /// The header blocks that say which message it answers.
-    related: Vec<Element>,
-}
-
-impl Refusal {
-    fn new(version: Version, fault: Fault) -> Self {
-        Self { version, kind: fault::kind_of(fault.code), fault, detail: None, related: Vec::new() }
-    }
-
-    /// A no to an operation that is known: with what its callers expect in a fault. Where that cannot be made, our own detail says
-    /// enough.
-    fn of(listener: &Listener, version: Version, fault: Fault) -> Self {
-        let told = fault::told(&fault);
-        let write = |block: &Block| block.write(version, &Scope::new().with("fault", &told)).ok();
-        let detail = listener.detail.as_ref().and_then(write);
-        Self { detail, ..Self::new(version, fault) }
-    }
-
-    /// The status: that of HTTP where HTTP has one for the cause, else that of the binding (SOAP 1.1 §6.2; SOAP 1.2 part 2
-    /// §7.5.2.2).
-    fn status(&self) -> StatusCode {
-        match (self.kind, self.fault.code, self.version) {
-            (Kind::MustUnderstand | Kind::VersionMismatch, ..) => StatusCode::INTERNAL_SERVER_ERROR,
-            (
-                _,
-                code @ (Code::Unauthenticated
-                | Code::Forbidden
-                | Code::NotFound
-                | Code::MethodNotAllowed
-                | Code::Slow
-                | Code::TooLarge
-                | Code::UnsupportedMedia
-                | Code::Throttled
-                | Code::Unavailable
-                | Code::Unknown
-                | Code::Deadline),
-                _,
-            ) => status(code),
-            (Kind::Sender, _, Version::V12) => StatusCode::BAD_REQUEST,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn response(&self) -> Response {
-        let element = |detail| fault::element(self.version, self.kind, &self.fault, detail);
-        let write = |element| envelope::write(self.version, self.related.clone(), [element], Some(GATEHOUSE), "UTF-8");
-        // The fault's own texts have been made writable; nothing else can fail.
-        let bytes = write(element(self.detail.clone())).or_else(|_| write(element(None))).unwrap_or_default();
-        let mut response = answer(self.status(), self.version, bytes);
-        let problem = Problem::from(&self.fault).response();
-        for name in [RETRY_AFTER, WWW_AUTHENTICATE] {
-            if let Some(value) = problem.headers.get(&name) {
-                response.headers.insert(name, value.clone());
-            }
-        }
-        if self.fault.code == Code::MethodNotAllowed {
-            response.headers.insert(ALLOW, HeaderValue::from_static("POST"));
-        }
-        response
-    }
-}
-
-fn answer(status: StatusCode, version: Version, bytes: Vec<u8>) -> Response {
-    let media = match version {
-        Version::V11 => "text/xml; charset=utf-8",
-        Version::V12 => "application/soap+xml; charset=utf-8",
-    };
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static(media))].into_iter().collect();
-    Response { status, headers, body: Bytes::from(bytes) }
 }

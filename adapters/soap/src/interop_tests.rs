@@ -14,8 +14,8 @@ use crate::dispatch;
 use crate::envelope::{self, Envelope, Version};
 use crate::fault::Kind;
 use crate::file::Listener;
-use crate::inbound::open;
 use crate::media::Media;
+use crate::request::open;
 use crate::wsdl::tests::{corpus, load};
 
 const TESTS: &str = "http://example.org/ts-tests";

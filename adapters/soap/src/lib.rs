@@ -1,13 +1,15 @@
 //! The SOAP adapter: calls out and operations in, SOAP 1.1 and 1.2 over HTTP, with a WSDL or without.
 //!
-//! [`mod@file`] is a system's file and [`check`] its check; [`outbound`] calls; [`inbound`] listens; [`envelope`], [`blocks`],
-//! [`mod@fault`], [`media`], [`mime`] and [`attachments`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read
-//! what a system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies
-//! by it; [`connect`] makes the first files from it. [`offer`] makes a WSDL of canonical types. [`wsse`] is
-//! the password in the envelope, [`login`] the token that a first call gives, [`addressing`] what WS-Addressing
-//! says.
+//! [`mod@file`] is a system's file and [`check`] its check; [`outbound`] calls and hears the [`answer`]; [`inbound`] listens, reads a
+//! [`request`], and says yes ([`acknowledge`]) or no ([`refusal`]); [`envelope`], [`blocks`], [`mod@fault`], [`media`], [`mime`] and
+//! [`attachments`] are the protocol; [`template`] is what a file says of header blocks and replies. [`wsdl`] and [`xsd`] read what a
+//! system says of itself, [`bind`] finds a file's operations in it, [`contract`] and [`typed`] write and read bodies by it;
+//! [`connect`] makes the first files from it. [`offer`] makes a WSDL of canonical types. [`wsse`] is the password in the envelope,
+//! [`login`] the token that a first call gives, [`mask`] keeps both from people, [`addressing`] what WS-Addressing says.
 
+mod acknowledge;
 mod addressing;
+mod answer;
 mod attachments;
 mod bind;
 mod blocks;
@@ -23,12 +25,15 @@ mod file;
 pub mod fuzz;
 mod inbound;
 mod login;
+mod mask;
 mod media;
 mod mime;
 mod offer;
 mod outbound;
 mod outline;
 mod proof;
+mod refusal;
+mod request;
 mod template;
 mod typed;
 mod wsdl;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::envelope::Version;
 use crate::file::{Block, BlockFile, Operation};
 use crate::template::{Template, TemplateFile};
 
@@ -165,10 +166,11 @@ impl Keeper {
     }
 
     /// Whether an answer says that the token is over. A rule that does not fit the answer says no.
-    pub(crate) fn is_expired(&self, status: i64, reply: &Value) -> bool {
-        let status = Value::from(status);
-        let scope = Scope::new().with("reply", reply).with("status", &status);
-        self.login.expired_when.as_ref().is_some_and(|rule| rule.test(&scope).unwrap_or(false))
+    pub(crate) fn is_expired(&self, status: i64, reply: impl FnOnce() -> Value) -> bool {
+        self.login.expired_when.as_ref().is_some_and(|rule| {
+            let (status, reply) = (Value::from(status), reply());
+            rule.test(&Scope::new().with("reply", &reply).with("status", &status)).unwrap_or(false)
+        })
     }
 
     /// Marks a token as over, unless another caller has renewed it already.
@@ -180,12 +182,11 @@ impl Keeper {
         }
     }
 
-    /// The header block that carries a token.
-    pub(crate) fn block(&self, token: &str) -> Result<Option<Element>, String> {
-        let Some(block) = &self.login.header else { return Ok(None) };
+    /// The header block that carries a token, where one does.
+    pub(crate) fn block(&self, version: Version, token: &str) -> Result<Option<Element>, Fault> {
         let token = Value::from(token);
-        let value = block.value.eval(&Scope::new().with("token", &token))?;
-        Element::from_value_in(&block.name, block.name.namespace.as_deref(), &value).map(Some)
+        let header = self.login.header.as_ref();
+        header.map(|block| block.write(version, &Scope::new().with("token", &token))).transpose()
     }
 
     /// A call's body with the token in it, where the body carries it. It comes first: positional arguments do.

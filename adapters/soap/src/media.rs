@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use crate::envelope::Version;
+
 /// A content type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Media {
@@ -24,6 +26,12 @@ impl Media {
     /// Whether it is an envelope with attachments.
     pub(crate) fn is_related(&self) -> bool {
         self.essence == "multipart/related"
+    }
+
+    /// The version of SOAP that it says, of an envelope with attachments that of the envelope; 1.1 where it says none.
+    pub(crate) fn version(&self) -> Version {
+        let said = if self.is_related() { self.inner.as_deref().unwrap_or_default() } else { self.essence.as_str() };
+        if said.starts_with(Version::V12.media_type()) { Version::V12 } else { Version::V11 }
     }
 
     /// The content type of some headers; `None` where there is none, or one that cannot be read.

@@ -175,17 +175,18 @@ impl Package {
             element.children = vec![Node::Text(encoded(bytes, left)?)];
             return Ok(());
         }
-        let only_text = match element.children.as_slice() {
-            [Node::Text(text)] if text.trim().starts_with("cid:") => self.part(text.trim()),
-            // SOAP Messages with Attachments §3, as Axis 1 sends: `<file href="cid:…"/>`.
-            [] => {
-                element.attribute(None, "href").filter(|href| href.starts_with("cid:")).and_then(|href| self.part(href))
+        if element.elements().next().is_none() {
+            let text = element.text();
+            let found = match text.trim() {
+                // SOAP Messages with Attachments §3, as Axis 1 sends: `<file href="cid:…"/>`. The reference goes, as the bytes come.
+                "" => element.attribute(None, "href").and_then(|href| self.part(href)).inspect(|_| {
+                    element.attributes.retain(|attribute| !attribute.name.is(None, "href"));
+                }),
+                text => self.part(text),
+            };
+            if let Some(bytes) = found {
+                element.children = vec![Node::Text(encoded(bytes, left)?)];
             }
-            _ => None,
-        };
-        if let Some(bytes) = only_text {
-            element.attributes.retain(|attribute| !attribute.name.is(None, "href"));
-            element.children = vec![Node::Text(encoded(bytes, left)?)];
             return Ok(());
         }
         for node in &mut element.children {
@@ -259,6 +260,22 @@ mod tests {
         let line_feeds =
             Bytes::from(String::from_utf8(message(&[&root, base64]).to_vec()).unwrap().replace("\r\n", "\n"));
         assert!(open(TYPE, &line_feeds).unwrap().contains("\"f\":\"aGk=\""));
+    }
+
+    /// `href` is a reference where nothing else stands in its element; elsewhere it is an attribute as any other.
+    #[test]
+    fn an_href_counts_in_an_empty_element_only() {
+        let open = |inside: &str| {
+            let root = format!("Content-ID: <root@x>\r\n\r\n<r>{inside}</r>");
+            open(TYPE, &message(&[&root, "Content-ID: <a@x>\r\n\r\nhi"])).unwrap()
+        };
+        for empty in ["<f href='cid:a@x'/>", "<f href='cid:a@x'>\n  </f>"] {
+            assert_eq!(open(empty), r#"{"f":"aGk="}"#, "{empty}");
+        }
+        assert_eq!(open("<f href='http://h/'>cid:a@x</f>"), r##"{"f":{"@href":"http://h/","#text":"aGk="}}"##);
+        assert_eq!(open("<f href='cid:a@x'>text</f>"), r##"{"f":{"@href":"cid:a@x","#text":"text"}}"##);
+        assert_eq!(open("<f href='cid:a@x'><g>1</g></f>"), r#"{"f":{"@href":"cid:a@x","g":"1"}}"#);
+        assert_eq!(open("<f href='cid:b'/>"), r#"{"f":{"@href":"cid:b"}}"#);
     }
 
     #[test]

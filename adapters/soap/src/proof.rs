@@ -7,7 +7,7 @@ use gatehouse_net::auth::Accept;
 use http::HeaderMap;
 
 use crate::envelope::Envelope;
-use crate::wsse::{Inspector, SoapAcceptFile, Verifier, is_security, is_signed};
+use crate::wsse::{Inspector, Once, SoapAcceptFile, Verifier, is_security, is_signed};
 
 /// How a caller is known.
 #[derive(Clone)]
@@ -37,8 +37,8 @@ impl Proof {
         }
     }
 
-    /// Judges the envelope of a caller that its head did not prove; whether its security block was understood.
-    /// Of a signed message only what was signed stays in the envelope. `parts`: some of it came beside the envelope.
+    /// Judges the envelope of a caller that its head did not prove. Of a signed message only what was signed stays in the
+    /// envelope. `parts`: some of it came beside the envelope.
     pub(crate) fn in_envelope(
         &self,
         proven: bool,
@@ -46,7 +46,7 @@ impl Proof {
         bytes: &Bytes,
         charset: Option<&str>,
         parts: bool,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Judged, Fault> {
         let has_block = envelope.headers.iter().any(is_security);
         let is_signed = envelope.headers.iter().any(is_signed);
         match (&self.inspector, &self.token) {
@@ -54,13 +54,23 @@ impl Proof {
                 Err(Fault::new(Code::Unauthenticated, "a signed message has no parts beside its envelope here"))
             }
             (Some(inspector), token) if is_signed || (token.is_none() && (has_block || !proven)) => {
-                *envelope = inspector.verify(bytes, charset, envelope.version)?;
-                Ok(true)
+                let (signed, once) = inspector.verify(bytes, charset, envelope.version)?;
+                *envelope = signed;
+                Ok(Judged { understood: true, once })
             }
             (_, Some(token)) if has_block || !proven => {
-                token.verify(envelope.version, &envelope.headers).map(|()| true)
+                let once = token.verify(envelope.version, &envelope.headers)?;
+                Ok(Judged { understood: true, once })
             }
-            _ => Ok(false),
+            _ => Ok(Judged { understood: false, once: Once::unmarked() }),
         }
     }
+}
+
+/// What an envelope proves.
+pub(crate) struct Judged {
+    /// Whether its security block was understood.
+    pub(crate) understood: bool,
+    /// Its place among what was taken.
+    pub(crate) once: Once,
 }

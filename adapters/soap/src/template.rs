@@ -58,6 +58,14 @@ impl TemplateFile {
 }
 
 impl Template {
+    /// Whether one of its expressions looks at `name`.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        match self {
+            Self::Expression(rule) => rule.reads(name),
+            Self::Map(entries) => entries.iter().any(|(_, inner)| inner.reads(name)),
+        }
+    }
+
     /// The value.
     ///
     /// # Errors
@@ -127,5 +135,23 @@ impl JsonSchema for TemplateFile {
                 { "type": "object", "additionalProperties": inner },
             ],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_template_looks_at_is_known() {
+        let reads = |text: &str, name: &str| {
+            let file = SourceFile::new("a.yaml", text);
+            let read = gatehouse_core::yaml::read::<Located<TemplateFile>>(&file, &mut Problems::new()).unwrap();
+            let names = ["body", "message_id"];
+            TemplateFile::check(&read, &names, &file, &mut Problems::new()).unwrap().reads(name)
+        };
+        assert!(reads("a: { b: 'body.x' }", "body"));
+        assert!(reads("'body?.x ?? message_id'", "body"));
+        assert!(!reads("a: message_id\nb: '\"body\"'\nbody: message_id", "body"));
     }
 }

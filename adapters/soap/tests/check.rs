@@ -86,6 +86,13 @@ fn a_contract_of_canonical_types_is_checked() {
             "reply-type",
             "type: NAME",
         ),
+        (file("", "A: { listen: /a, reply: { type: order.paid } }"), "7", "reply-type", "add `type: NAME`"),
+        (
+            file("wsdl: wsdl/sales.wsdl\n", "CreateSalesOrder: { listen: /a, reply: { type: order.paid } }"),
+            "8",
+            "reply-type",
+            "the WSDL",
+        ),
         (
             file("", "A: { listen: /a, type: order.paid, reply: { element: B } }"),
             "7",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Engine, Fixed, PATIENCE, Serving, V11, V12, client, envelope, serving, system};
+use common::{Engine, Fixed, PATIENCE, Serving, V11, V12, client, envelope, listening, serving, system};
 use gatehouse_core::fault::{Code, Fault, Verdict, Violation};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml::{self, Element};
@@ -363,6 +363,98 @@ async fn attachments_arrive_in_the_body() {
     assert_eq!(erp.engine.count(), count, "nothing of it was published");
 }
 
+/// What differs from attempt to attempt does not make another message of it: its body is what its id is held against.
+#[tokio::test]
+async fn what_comes_again_is_told_by_its_body() {
+    let erp = erp().await;
+    let parts = |boundary: &str, no: &str| {
+        let include = format!(
+            "<t:Status xmlns:t='urn:e'><Head><No>{no}</No></Head><File><i:Include xmlns:i='http://www.w3.org/2004/08/xop/include' href='cid:{boundary}'/></File></t:Status>"
+        );
+        let text = envelope(V11, "", &include);
+        let body = format!(
+            "--{boundary}\r\nContent-Type: application/xop+xml; charset=UTF-8; type=\"text/xml\"\r\nContent-ID: <root>\r\n\r\n{text}\r\n--{boundary}\r\n\
+             Content-Id: <{boundary}>\r\n\r\nbytes\r\n--{boundary}--\r\n"
+        );
+        (
+            format!(
+                "multipart/related; boundary={boundary}; type=\"application/xop+xml\"; start=\"<root>\"; start-info=\"text/xml\""
+            ),
+            body,
+        )
+    };
+    let addressed = |id: &str, no: &str| {
+        let id = format!("<a:MessageID xmlns:a='http://www.w3.org/2005/08/addressing'>{id}</a:MessageID>");
+        ("text/xml".to_owned(), envelope(V11, &id, &status(no)))
+    };
+    let secured = |nonce: &str, no: &str| {
+        let wsse = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
+        let block = format!("<w:Security xmlns:w='{wsse}'><w:Nonce>{nonce}</w:Nonce></w:Security>");
+        ("text/xml".to_owned(), envelope(V11, &block, &status(no)))
+    };
+    let original = async |(media, body): (String, String)| {
+        let answer = erp.post(&media, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let (_, arrival) = erp.engine.last();
+        assert_eq!(
+            (arrival.original.as_ref(), &*arrival.content_type),
+            (&*json::encode(&arrival.body), "application/json")
+        );
+        arrival.original
+    };
+    let attempts = [("one", "D-1"), ("two", "D-1"), ("one", "D-2")];
+    for [first, second, other] in [
+        attempts.map(|(attempt, no)| parts(attempt, no)),
+        attempts.map(|(attempt, no)| addressed(attempt, no)),
+        attempts.map(|(attempt, no)| secured(attempt, no)),
+    ] {
+        let first = original(first).await;
+        assert_eq!(original(second).await, first);
+        assert_ne!(original(other).await, first);
+    }
+}
+
+/// A password in a security block is for the judge of it alone: mappings do not see it, and letters do not keep it.
+#[tokio::test]
+async fn what_proves_a_caller_goes_no_further() {
+    let erp = erp().await;
+    let wsse = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
+    let block = format!(
+        "<w:Security xmlns:w='{wsse}'><w:UsernameToken><w:Username>bus</w:Username><w:Password>streng geheim</w:Password></w:UsernameToken></w:Security>\
+         <t:Ctx xmlns:t='urn:t'>c</t:Ctx>"
+    );
+    assert_eq!(erp.post("text/xml", envelope(V11, &block, &status("D-1"))).await.status, 200);
+    let (_, arrival) = erp.engine.last();
+    let headers: Value = [("Ctx", "c")].into_iter().collect();
+    assert_eq!(arrival.meta.field("headers"), Some(&headers));
+    assert!(!format!("{arrival:?}").contains("streng"), "{arrival:?}");
+}
+
+/// A token whose message the engine could not take is good once more.
+#[tokio::test]
+async fn a_digest_is_good_until_its_message_is_taken() {
+    let file = "version: 1\nsystem: erp\nadapter: soap\naccept: { username_token: { username: bus, password: '${env:P}', text: true } }\nendpoints:\n  \
+        Op: { listen: /soap/op, namespace: 'urn:o', id: No }\n";
+    let erp = listening(file, "/soap/op").await;
+    let wsse = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
+    let block = format!(
+        "<w:Security xmlns:w='{wsse}'><w:UsernameToken><w:Username>bus</w:Username><w:Password>geheim</w:Password><w:Nonce>bm9uY2U=</w:Nonce></w:UsernameToken></w:Security>"
+    );
+    let post = async |body: &str| {
+        let request = Request::builder().method(Method::POST).uri(erp.client.url("/soap/op").unwrap());
+        let request = request.header("content-type", "text/xml").body(envelope(V11, &block, body).into()).unwrap();
+        tokio::time::timeout(PATIENCE, erp.client.send(request)).await.unwrap().unwrap().status().as_u16()
+    };
+    let fine = "<Op xmlns='urn:o'><No>1</No></Op>";
+    assert_eq!(post("<Op xmlns='urn:o'/>").await, 500, "no id");
+    *erp.engine.refuses.lock().unwrap() = Some(Fault::new(Code::Unavailable, "later"));
+    assert_eq!(post(fine).await, 503);
+    *erp.engine.refuses.lock().unwrap() = None;
+    assert_eq!(post(fine).await, 200);
+    assert_eq!(post(fine).await, 401, "sent again");
+    assert_eq!(erp.engine.count(), 1);
+}
+
 /// As others write it: the envelope last, `start` without quotes or brackets, `Content-Id`, in chunks of seven bytes. The reply's bytes go
 /// as parts, and what a peer reads of them is what was sent.
 #[tokio::test]
@@ -561,6 +653,33 @@ async fn a_reply_that_cannot_be_made_is_still_a_yes() {
     assert!(answer.body.name.is(Some("urn:e"), "CancelResponse") && answer.body.children.is_empty());
     let header = answer.header.unwrap();
     assert!(header.child_in(Some("urn:gatehouse"), "ReplyError").unwrap().text().contains("`CancelResponse.a b`"));
+}
+
+/// What cannot be written is found late, when the reply is put into its envelope: its blocks go all the same, its parts do not.
+#[tokio::test]
+async fn a_yes_says_what_is_wrong_with_its_reply() {
+    let file = "version: 1\nsystem: erp\nadapter: soap\nendpoints:\n  Op: { listen: /soap/op, namespace: 'urn:o', type: paper, attachments: { as: swa }, \
+        reply: { type: paper, body: { text: reply, file: '\"AQI=\"' }, headers: [{ name: H, namespace: 'urn:h', value: message_id }] } }\n";
+    let erp = listening(file, "/soap/op").await;
+    let id = "<a:MessageID xmlns:a='http://www.w3.org/2005/08/addressing'>uuid:7</a:MessageID>";
+    let send = async |reply: &str| {
+        *erp.engine.reply.lock().unwrap() = Some(Value::from(reply));
+        let request = Request::builder().method(Method::POST).uri(erp.client.url("/soap/op").unwrap());
+        let text = envelope(V11, id, "<Op xmlns='urn:o'><text>x</text></Op>");
+        let request = request.header("content-type", "text/xml").body(Bytes::from(text)).unwrap();
+        tokio::time::timeout(PATIENCE, erp.client.send(request)).await.unwrap().unwrap()
+    };
+    let fine = send("fine").await;
+    assert!(fine.headers()["content-type"].to_str().unwrap().starts_with("multipart/related"), "{fine:?}");
+    let answer = Answer::read(send("\u{1}").await);
+    assert_eq!((answer.status, answer.headers["content-type"].to_str().unwrap()), (200, "text/xml; charset=utf-8"));
+    assert!(answer.body.name.is(Some("urn:o"), "OpResponse") && answer.body.children.is_empty());
+    let header = answer.header.expect("header blocks");
+    let own = |namespace: &str, local: &str| header.child_in(Some(namespace), local).unwrap().text();
+    assert_eq!(own("urn:gatehouse", "ReplyError"), "U+0001 is no character of XML");
+    assert_eq!(own("http://www.w3.org/2005/08/addressing", "RelatesTo"), "uuid:7");
+    let blocks = [("urn:gatehouse", "MessageId"), ("urn:h", "H")];
+    assert_eq!(blocks.map(|(namespace, local)| own(namespace, local)), ["generated", "generated"]);
 }
 
 #[tokio::test]

@@ -350,3 +350,43 @@ async fn bytes_are_sent_as_parts_where_the_file_says_so() {
     assert_eq!((fault.code, fault.verdict), (Code::Invalid, Verdict::Reject));
     assert!(fault.public.contains("what is in `scan` is no Base64"), "{}", fault.public);
 }
+
+/// What only the system may know has stars in what people are shown, whatever charset the call is in, and whoever says it.
+#[tokio::test]
+async fn a_secret_is_not_shown_in_any_charset() {
+    let call = "auth: { username_token: { username: bus, password: '${env:P}' } }\nlogin: { endpoint: In, body: '1', token: reply.Id, \
+        header: { name: Session, namespace: 'urn:s', must_understand: true, value: { Id: token } } }\nendpoints:\n  In: { namespace: 'urn:o' }\n  \
+        Op: { namespace: 'urn:o' }\n";
+    for charset in ["UTF-8", "GBK", "UTF-16", "windows-1252"] {
+        let erp = erp(&format!("charset: {charset}\n{call}")).await;
+        let token = "令牌 & co";
+        let answer = envelope(V11, "", "<In><Id>令牌 &amp; co</Id></In>");
+        let answer = gatehouse_core::charset::encode(&answer, "GB18030").unwrap();
+        erp.peer.answers_with(200, &[("content-type", "text/xml; charset=GB18030")], &answer);
+        let exchange = erp.call_with("Op", &Value::map()).await.unwrap().exchange;
+        let (sent, answered) = (exchange.sent.unwrap(), exchange.answered.unwrap());
+        // As `Exchange` shows bytes.
+        let shown = |text: &str, charset: &str| {
+            let bytes = gatehouse_core::charset::encode(text, charset).unwrap_or_default();
+            let mark = gatehouse_core::charset::encode("", charset).unwrap().len();
+            String::from_utf8_lossy(bytes.get(mark..).unwrap_or_default()).into_owned()
+        };
+        assert_eq!(sent.matches(&shown("***", charset)).count(), 2, "{sent}");
+        for secret in [token, "令牌 &amp; co", "&#20196;", "geheim"].map(|text| shown(text, charset)) {
+            assert!(secret.is_empty() || !sent.contains(&secret), "{charset}: {secret:?} in {sent}");
+        }
+        assert!(!answered.contains(&shown("令牌", "GB18030")) && answered.contains("***"), "{charset}: {answered}");
+    }
+}
+
+/// The block that a login fills is written as any other, with what the file says of it.
+#[tokio::test]
+async fn the_block_of_a_login_is_a_header_block() {
+    let erp = erp("login: { endpoint: In, body: '1', token: reply.Id, header: { name: Session, namespace: 'urn:s', must_understand: true, \
+         value: { Id: token } } }\nendpoints:\n  In: { namespace: 'urn:o' }\n  Op: { namespace: 'urn:o' }\n")
+    .await;
+    erp.peer.answers(200, "text/xml", &envelope(V11, "", "<In><Id>t-1</Id></In>"));
+    erp.call("Op").await.unwrap();
+    let sent = erp.peer.last().body;
+    assert!(sent.contains("<Session xmlns=\"urn:s\" soap:mustUnderstand=\"1\"><Id>t-1</Id></Session>"), "{sent}");
+}

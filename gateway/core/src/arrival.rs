@@ -37,7 +37,9 @@ pub struct Arrival {
     pub meta: Value,
     /// W3C trace context of the caller.
     pub traceparent: Option<String>,
-    /// The bytes as they came, kept where no message comes of them.
+    /// What came: kept where no message comes of it, and compared where its id comes again, so that another body under the same
+    /// id is told. The bytes as they came; where those are others at each attempt (boundaries, nonces, times of signing) or
+    /// hold a password, the body as JSON.
     pub original: Bytes,
     /// Their content type.
     pub content_type: Cow<'static, str>,

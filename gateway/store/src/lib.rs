@@ -203,7 +203,7 @@ pub struct Seen {
     pub source: String,
     /// The message id within it.
     pub message_id: String,
-    /// SHA-256 of the original bytes.
+    /// SHA-256 of what came: of its bytes, or of its body where those are others at each attempt.
     pub body_hash: [u8; 32],
 }
 

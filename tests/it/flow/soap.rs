@@ -78,6 +78,31 @@ async fn an_operation_becomes_an_order_in_the_erp() {
     running.gateway.stop().await;
 }
 
+/// A sender's toolkit makes new addresses at each attempt, and signs anew: it is the same order all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_with_other_header_blocks_is_the_same_message() {
+    let (_place, erp, running) = start().await;
+    let send = async |attempt: &str, material: &str| {
+        let block = format!("<a:MessageID xmlns:a='http://www.w3.org/2005/08/addressing'>uuid:{attempt}</a:MessageID>");
+        let body = format!(
+            "<s:Envelope xmlns:s='{V11}'><s:Header>{block}</s:Header><s:Body><o:Submit xmlns:o='urn:oa'>{}</o:Submit></s:Body></s:Envelope>",
+            inner("OA-7", material)
+        );
+        let headers = [("x-api-key", crate::harness::KEY), ("content-type", "text/xml")];
+        running.send(Method::POST, "/soap/oa", &headers, body).await
+    };
+    for (attempt, repeated) in [("1", ""), ("2", "true"), ("3", "true")] {
+        let answer = send(attempt, "M-1").await;
+        assert_eq!((answer.status, answer.header("gatehouse-repeated")), (200, repeated), "{answer:?}");
+        assert!(answer.text.contains(&format!("uuid:{attempt}")), "{answer:?}");
+    }
+    let answer = send("4", "M-2").await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    assert!(answer.text.contains("came before with another body"), "{answer:?}");
+    until("one order in the ERP", async || erp.orders().len() == 1).await;
+    running.gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_business_no_in_a_200_is_a_dead_letter() {
     let (_place, erp, running) = start().await;

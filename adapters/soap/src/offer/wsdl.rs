@@ -4,11 +4,8 @@
 use gatehouse_core::xml::{Element, NotXml, WriteOptions};
 
 use super::xsd::{OWN, XSD, named, node, readable};
-use crate::envelope::GATEHOUSE;
+use crate::envelope::{GATEHOUSE, Version};
 use crate::wsdl::documents::WSDL;
-
-const SOAP: &str = "http://schemas.xmlsoap.org/wsdl/soap/";
-const SOAP12: &str = "http://schemas.xmlsoap.org/wsdl/soap12/";
 
 /// The prefix of Gatehouse's own namespace.
 const GATE: &str = "g";
@@ -62,7 +59,8 @@ pub(super) fn write(
         );
     }
     definitions = definitions.with_child(message("Fault", format!("{GATE}:fault"))).with_child(port_type);
-    let versions = [(SOAP, "11"), (SOAP12, "12")];
+    let (soap, soap12) = (Version::V11.binding(), Version::V12.binding());
+    let versions = [(soap, "11"), (soap12, "12")];
     for (soap, number) in versions {
         definitions = definitions.with_child(binding(soap, &format!("{service}{number}"), service, operations));
     }
@@ -75,7 +73,7 @@ pub(super) fn write(
     let served = part("service").with_attribute(None, "name", service);
     definitions = definitions.with_child(versions.into_iter().map(port).fold(served, Element::with_child));
     let prefixes =
-        [("wsdl", WSDL), ("xsd", XSD), ("soap", SOAP), ("soap12", SOAP12), (GATE, GATEHOUSE), (OWN, namespace)];
+        [("wsdl", WSDL), ("xsd", XSD), ("soap", soap), ("soap12", soap12), (GATE, GATEHOUSE), (OWN, namespace)];
     let options = WriteOptions { prefixes: &prefixes, pretty: true, ..WriteOptions::default() };
     let bytes = definitions.encode_with(&options)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

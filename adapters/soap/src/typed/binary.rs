@@ -2,6 +2,7 @@
 
 use gatehouse_core::xml::{Element, Node, QName, XSI};
 
+use super::read::clark;
 use crate::xsd::{Content, ElementId, Kind, Schemas, Simple, Type, TypeId, Variety};
 
 /// The type of an element whose text refers to an attachment (WS-I Attachments Profile 1.0 §4.4).
@@ -68,8 +69,7 @@ impl Walk<'_> {
 
 /// The type that an element says.
 fn said(element: &Element) -> Option<QName> {
-    let (namespace, local) = element.attribute(Some(XSI), "type")?.strip_prefix('{')?.split_once('}')?;
-    Some(QName::new(Some(namespace), local))
+    element.attribute(Some(XSI), "type").and_then(clark)
 }
 
 fn children(element: &mut Element) -> impl Iterator<Item = &mut Element> {

@@ -1,7 +1,7 @@
 //! An element to a value.
 
 use gatehouse_core::fault::Violation;
-use gatehouse_core::xml::{Element, QName, SOAP_ENC, SOAP12_ENC, XML, XSI};
+use gatehouse_core::xml::{self, Element, QName, SOAP_ENC, SOAP12_ENC, XML, XSI};
 use gatehouse_core::{Map, Value};
 
 use super::{Findings, TEXT_KEY, TYPE_KEY, encoded, simple};
@@ -295,7 +295,7 @@ impl Reading<'_> {
 
 /// A name in James Clark's notation, as the decoder leaves `xsi:type`.
 pub(super) fn clark(text: &str) -> Option<QName> {
-    match text.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+    match xml::clark(text) {
         Some((namespace, local)) => Some(QName::new(Some(namespace), local)),
         None => (!text.is_empty()).then(|| QName::new(None, text)),
     }

@@ -459,7 +459,7 @@ impl Writing<'_> {
         element.attributes.retain(|attribute| !attribute.name.is(Some(XSI), "type"));
         let inner = "[]".repeat(usize::from(dimensions.saturating_sub(1)));
         if self.encoded {
-            element.attributes.push(xsi("type", &format!("{{{SOAP_ENC}}}Array")));
+            element.attributes.push(xsi("type", &QName::new(Some(SOAP_ENC), "Array").to_string()));
         }
         let array_type = Attribute {
             name: QName::new(Some(SOAP_ENC), "arrayType"),

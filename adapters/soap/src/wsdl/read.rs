@@ -12,12 +12,6 @@ use super::model::{FaultMessage, Message, Operation, Port, Protocol, Service, Ws
 use crate::envelope::Version;
 use crate::xsd::{ElementDecl, ElementId, Reader, Schemas, XSD, problem, qname};
 
-/// The namespaces of the SOAP bindings.
-const BINDINGS: [(&str, Version); 2] = [
-    ("http://schemas.xmlsoap.org/wsdl/soap/", Version::V11),
-    ("http://schemas.xmlsoap.org/wsdl/soap12/", Version::V12),
-];
-
 /// Drafts of XML Schema that some old WSDLs are still written in.
 const DRAFTS: [&str; 2] = ["http://www.w3.org/1999/XMLSchema", "http://www.w3.org/2000/10/XMLSchema"];
 
@@ -136,9 +130,9 @@ impl<'a> Reading<'a, '_> {
 
     fn port(&mut self, file: usize, node: Node<'a, 'a>) -> Option<Port> {
         let (bound, binding) = self.named(file, node, "binding", |definitions| &definitions.bindings)?;
-        let soap = BINDINGS.iter().find_map(|(namespace, version)| {
-            let element = binding.children().find(|child| child.has_tag_name((*namespace, "binding")))?;
-            Some((*namespace, *version, element))
+        let soap = Version::BOTH.into_iter().find_map(|version| {
+            let element = binding.children().find(|child| child.has_tag_name((version.binding(), "binding")))?;
+            Some((version.binding(), version, element))
         });
         let address = node.children().find(|child| child.tag_name().name() == "address");
         let (portfile, port_type) = self.named(bound, binding, "type", |definitions| &definitions.port_types)?;

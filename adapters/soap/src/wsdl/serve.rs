@@ -5,6 +5,7 @@ use roxmltree::Node;
 
 use super::documents::{Import, WSDL, parse};
 use super::model::Wsdl;
+use crate::envelope::Version;
 
 impl Wsdl {
     /// The document that a query asks for: `wsdl` is the WSDL itself, `wsdl=2` and `xsd=2` the second of its other files.
@@ -57,8 +58,7 @@ fn location<'a>(node: Node<'a, 'a>) -> Option<roxmltree::Attribute<'a, 'a>> {
 
 /// The address of a SOAP port (not that of an HTTP GET binding, which is not offered here).
 fn is_address(node: Node<'_, '_>) -> bool {
-    let namespace = node.tag_name().namespace().unwrap_or_default();
-    node.tag_name().name() == "address" && namespace.starts_with("http://schemas.xmlsoap.org/wsdl/soap")
+    Version::BOTH.into_iter().any(|version| node.has_tag_name((version.binding(), "address")))
 }
 
 fn escaped(text: &str) -> String {

@@ -18,11 +18,11 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml::{self, Element};
 use jiff::Timestamp;
-use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::file::AcceptSignatureFile;
-use super::seal::first_certificate;
+use super::once::{Once, Seen};
+use super::seal::{EXC_C14N, SHA256, first_certificate};
 use super::verify::{SKEW, WINDOW, optional, time};
 use super::{DSIG, WSSE, WSU};
 use crate::envelope::{Envelope, Version};
@@ -30,22 +30,13 @@ use crate::envelope::{Envelope, Version};
 /// The most things that one signature covers.
 const MAX_REFERENCES: usize = 16;
 
-/// The most messages that are remembered; beyond, the oldest go, and could be sent again within their window.
-const MAX_SEEN: u64 = 1_000_000;
-
 /// How `SignedInfo` and what it refers to may be written down. Comments are no part of a message.
-const CANONICAL: [&str; 3] = [
-    "http://www.w3.org/2001/10/xml-exc-c14n#",
-    "http://www.w3.org/TR/2001/REC-xml-c14n-20010315",
-    "http://www.w3.org/2006/12/xml-c14n11",
-];
+const CANONICAL: [&str; 3] =
+    [EXC_C14N, "http://www.w3.org/TR/2001/REC-xml-c14n-20010315", "http://www.w3.org/2006/12/xml-c14n11"];
 
 /// SHA-1 is not among them: a second document with the same digest can be made.
-const DIGESTS: [&str; 3] = [
-    "http://www.w3.org/2001/04/xmlenc#sha256",
-    "http://www.w3.org/2001/04/xmldsig-more#sha384",
-    "http://www.w3.org/2001/04/xmlenc#sha512",
-];
+const DIGESTS: [&str; 3] =
+    [SHA256, "http://www.w3.org/2001/04/xmldsig-more#sha384", "http://www.w3.org/2001/04/xmlenc#sha512"];
 
 /// Public keys only: with an HMAC, whoever may check could sign.
 const SIGNATURES: [&str; 6] = [
@@ -62,8 +53,8 @@ const SIGNATURES: [&str; 6] = [
 pub(crate) struct Inspector {
     context: Arc<DsigContext>,
     window: Duration,
-    /// Digests of the messages that were taken.
-    seen: Arc<Cache<[u8; 32], ()>>,
+    /// Digests of what was signed.
+    seen: Seen,
 }
 
 impl Inspector {
@@ -81,18 +72,22 @@ impl Inspector {
             keys.add_key(key.map_err(|_| wrong("the certificate cannot be read".to_owned()))?);
         }
         let window = file.window.map_or(WINDOW, |seconds| Duration::from_secs(seconds.into()));
-        let seen = Cache::builder().max_capacity(MAX_SEEN).time_to_live(window + 2 * SKEW).build();
         // The strict mode wants what is signed beside the signature; in WS-Security it is not. Where it must stand is judged below.
         let context = DsigContext::new(keys).with_trusted_keys_only(true).with_strict_verification(false);
-        Ok(Self { context: Arc::new(context), window, seen: Arc::new(seen) })
+        Ok(Self { context: Arc::new(context), window, seen: Seen::new(window) })
     }
 
     /// Judges a message that has been opened: its bytes, their charset, and the version that it was found to be of. What comes back is
-    /// what was signed.
+    /// what was signed, and its place among what was taken.
     ///
     /// # Errors
     /// `Unauthenticated`, the same whatever is wrong; why is for support staff only.
-    pub(crate) fn verify(&self, bytes: &Bytes, charset: Option<&str>, version: Version) -> Result<Envelope, Fault> {
+    pub(crate) fn verify(
+        &self,
+        bytes: &Bytes,
+        charset: Option<&str>,
+        version: Version,
+    ) -> Result<(Envelope, Once), Fault> {
         self.verify_at(bytes, charset, version, Timestamp::now())
     }
 
@@ -102,7 +97,7 @@ impl Inspector {
         charset: Option<&str>,
         version: Version,
         now: Timestamp,
-    ) -> Result<Envelope, Fault> {
+    ) -> Result<(Envelope, Once), Fault> {
         let text = xml::text_of(bytes, charset).map_err(|error| error.to_string());
         let judged = text.and_then(|text| {
             let text = text.trim_start_matches('\u{feff}');
@@ -112,11 +107,8 @@ impl Inspector {
         let taken = judged.and_then(|signed| {
             self.is_fresh(&signed, now)?;
             // Only what was right takes a place.
-            let digest = Sha256::new().chain_update(&signed.time_octets).chain_update(&signed.body_octets).finalize();
-            if !self.seen.entry(digest.into()).or_insert(()).is_fresh() {
-                return Err("it has been sent before".to_owned());
-            }
-            signed.envelope(version)
+            let once = self.seen.take(&signed.digest).ok_or("it has been sent before")?;
+            Ok((signed.envelope(version)?, once))
         });
         let refuse = |reason| Fault::new(Code::Unauthenticated, "the signature is missing or wrong").private(reason);
         taken.map_err(refuse)
@@ -141,10 +133,10 @@ impl Inspector {
 /// What a signature covers, read from the octets that were digested.
 struct Signed {
     body: Element,
-    body_octets: Vec<u8>,
     time: Element,
-    time_octets: Vec<u8>,
     headers: Vec<Element>,
+    /// Of all that is covered, in the order in which the signature names it.
+    digest: [u8; 32],
 }
 
 impl Signed {
@@ -203,13 +195,15 @@ impl Message<'_> {
         if signature_node != signature || nodes != covered.iter().map(|one| Some(one.node)).collect::<Vec<_>>() {
             return Err("the signature covers something else than it says".to_owned());
         }
-        let find = |node: NodeId| covered.iter().find(|one| one.node == node);
-        let (body_octets, body) = self.read(find(body).ok_or("the body is not signed")?)?;
-        let (time_octets, time) = self.read(find(stamp).ok_or("the Timestamp is not signed")?)?;
+        let octets = covered.iter().map(|one| self.octets(one)).collect::<Result<Vec<_>, _>>()?;
+        let find =
+            |node: NodeId| covered.iter().zip(&octets).find(|(one, _)| one.node == node).map(|(_, octets)| octets);
+        let body = self.read(find(body).ok_or("the body is not signed")?)?;
+        let time = self.read(find(stamp).ok_or("the Timestamp is not signed")?)?;
         let mut headers = Vec::new();
         for child in self.elements(header) {
             match find(child) {
-                Some(one) => headers.push(self.read(one)?.1),
+                Some(octets) => headers.push(self.read(octets)?),
                 None if child == block => headers.push(Element::new(Some(WSSE), "Security")),
                 // Somebody on the way may have added it. It is not there, unless it must not be overlooked.
                 None => {
@@ -221,7 +215,11 @@ impl Message<'_> {
                 }
             }
         }
-        Ok(Signed { body, body_octets, time, time_octets, headers })
+        // With their lengths: what ends one and begins the next is covered too.
+        let digest = octets
+            .iter()
+            .fold(Sha256::new(), |digest, octets| digest.chain_update(octets.len().to_be_bytes()).chain_update(octets));
+        Ok(Signed { body, time, headers, digest: digest.finalize().into() })
     }
 
     /// What a signature says that it covers, as far as it may say so.
@@ -275,16 +273,19 @@ impl Message<'_> {
         }
     }
 
-    /// The octets that were digested, and what they say.
-    fn read(&self, covered: &Covered) -> Result<(Vec<u8>, Element), String> {
+    /// The octets that were digested.
+    fn octets(&self, covered: &Covered) -> Result<Vec<u8>, String> {
         let nodes = NodeSet::tree_without_comments(covered.node, self.document);
         let octets = canonicalize_doc(self.document, covered.mode, Some(&nodes), &covered.prefixes);
-        let octets = octets.map_err(|error| error.to_string())?;
+        octets.map_err(|error| error.to_string())
+    }
+
+    /// What they say.
+    fn read(&self, octets: &[u8]) -> Result<Element, String> {
         // The message has been measured already; its canonical form may be longer by what it spells out.
         let most = self.text.len().saturating_mul(4).max(1 << 20);
         let limits = BodyLimits { bytes: most, text: most, ..BodyLimits::default() };
-        let element = xml::decode(&octets, Some("utf-8"), &limits).map_err(|error| error.to_string())?;
-        Ok((octets, element))
+        xml::decode(octets, Some("utf-8"), &limits).map_err(|error| error.to_string())
     }
 
     fn algorithm(&self, node: NodeId, allowed: &[&'static str]) -> Result<&'static str, String> {

@@ -3,12 +3,13 @@
 //! holds some is refused.
 //!
 //! [`file`](mod@file) is what a system's file says and [`check`] its check, [`sign`] writes a password's block, [`verify`](mod@verify) judges one; [`seal`] signs,
-//! [`inspect`] judges a signature.
+//! [`inspect`] judges a signature, [`once`] remembers what was taken.
 
 mod check;
 mod file;
 #[cfg(feature = "ws-security")]
 mod inspect;
+mod once;
 #[cfg(feature = "ws-security")]
 mod seal;
 mod sign;
@@ -25,6 +26,7 @@ pub(crate) use check::{check_accept, check_auth};
 pub(crate) use file::{SoapAcceptFile, SoapAuthFile};
 #[cfg(feature = "ws-security")]
 pub(crate) use inspect::Inspector;
+pub(crate) use once::Once;
 #[cfg(feature = "ws-security")]
 pub(crate) use seal::Sealer;
 pub(crate) use sign::Signer;

@@ -16,9 +16,9 @@ use super::{BASE64, DSIG, WSSE, WSU};
 use crate::envelope::{self, Version};
 
 /// Exclusive canonicalization: what is above an element does not change its signature.
-const EXC_C14N: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
+pub(super) const EXC_C14N: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 
-const SHA256: &str = "http://www.w3.org/2001/04/xmlenc#sha256";
+pub(super) const SHA256: &str = "http://www.w3.org/2001/04/xmlenc#sha256";
 
 /// The type of a certificate that is sent along.
 const X509V3: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-x509-token-profile-1.0#X509v3";

@@ -69,6 +69,24 @@ impl Party {
         let bytes = self.sealer().seal_at(version, vec![header], vec![body], Some("urn:o"), now()).unwrap();
         String::from_utf8(bytes).unwrap()
     }
+
+    /// A message that was changed, signed as it is now.
+    fn signed_again(&self, text: &str) -> String {
+        let key = std::fs::read(self.path("key.pem")).unwrap();
+        let mut keys = bergshamra::KeysManager::new();
+        keys.add_key(bergshamra::keys::loader::load_pem_auto(&key, None).unwrap());
+        bergshamra::sign(&bergshamra::DsigContext::new(keys), &empty_signature(text)).unwrap()
+    }
+
+    /// A message with a header block that is signed too.
+    fn message_with(&self, block: &str) -> String {
+        let text = self.message(Version::V11);
+        let reference = cut(&text, "<ds:Reference", "</ds:Reference>");
+        let id = cut(reference, "=\"#", "\">");
+        let more = format!("{reference}{}", reference.replacen(id, "=\"#no\">", 1));
+        let block = format!("<x:No xmlns:x=\"urn:x\" Id=\"no\">{block}</x:No></soap:Header>");
+        self.signed_again(&text.replacen(reference, &more, 1).replacen("</soap:Header>", &block, 1))
+    }
 }
 
 fn now() -> Timestamp {
@@ -80,7 +98,11 @@ fn judge(inspector: &Inspector, text: &str) -> Result<Envelope, String> {
 }
 
 fn judge_at(inspector: &Inspector, text: &str, version: Version, at: Timestamp) -> Result<Envelope, String> {
-    inspector.verify_at(text.as_bytes(), None, version, at).map_err(|fault| {
+    let judged = inspector.verify_at(text.as_bytes(), None, version, at).map(|(envelope, once)| {
+        once.keep();
+        envelope
+    });
+    judged.map_err(|fault| {
         assert_eq!(fault.public, "the signature is missing or wrong", "nothing is to be learnt from a refusal");
         fault.private.unwrap_or_default()
     })
@@ -112,6 +134,31 @@ fn what_is_signed_here_is_taken_here_once() {
                 assert!(judge_at(&party.inspector(), &text, version, at).unwrap_err().contains("which is not now"));
             }
         }
+    }
+}
+
+#[test]
+fn a_message_that_came_to_nothing_may_come_again() {
+    let party = Party::rsa();
+    let (inspector, text) = (party.inspector(), party.message(Version::V11));
+    let judge = || inspector.verify_at(text.as_bytes(), None, Version::V11, now());
+    let taken = judge().unwrap();
+    assert!(judge().is_err(), "while it is being worked on it has been sent already");
+    drop(taken);
+    judge().unwrap().1.keep();
+    assert!(judge().is_err());
+}
+
+/// Two messages of one moment with the same body, told apart by a header block.
+#[test]
+fn all_that_is_signed_tells_messages_apart() {
+    let party = Party::rsa();
+    let inspector = party.inspector();
+    for block in ["1", "2"] {
+        let text = party.message_with(block);
+        let envelope = judge(&inspector, &text).unwrap_or_else(|error| panic!("{block}: {error}: {text}"));
+        assert_eq!(envelope.headers.iter().find(|header| &*header.name.local == "No").unwrap().text(), block);
+        assert_eq!(judge(&inspector, &text).unwrap_err(), "it has been sent before");
     }
 }
 
@@ -223,11 +270,7 @@ fn a_prefix_that_is_not_signed_means_nothing() {
         "<soap:Envelope xmlns:t=\"urn:good\"",
         1,
     );
-    let emptied = empty_signature(&unsigned);
-    let key = bergshamra::keys::loader::load_pem_auto(&std::fs::read(party.path("key.pem")).unwrap(), None).unwrap();
-    let mut keys = bergshamra::KeysManager::new();
-    keys.add_key(key);
-    let signed = bergshamra::sign(&bergshamra::DsigContext::new(keys), &emptied).unwrap();
+    let signed = party.signed_again(&unsigned);
     let attacked = signed.replacen("urn:good", "urn:evil", 1);
     let envelope = judge(&party.inspector(), &attacked).unwrap();
     let said = envelope.body[0].attribute(Some(xsi), "type").unwrap();

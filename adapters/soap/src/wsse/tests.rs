@@ -71,7 +71,7 @@ fn the_digest_is_that_of_the_profile() {
 fn a_token_is_good_once_and_not_for_long() {
     let verifier = verifier(false);
     let judge = |block: &Element, at| verifier.verify_at(Version::V11, std::slice::from_ref(block), at);
-    assert!(judge(&block(true), after(10)).is_ok());
+    judge(&block(true), after(10)).unwrap().keep();
     assert_eq!(judge(&block(true), after(11)).unwrap_err().code, Code::Unauthenticated, "sent again");
     let other = |nonce: &[u8; 16]| signer(true).block_at(Version::V11, now(), nonce);
     assert!(judge(&other(b"1123456789abcdef"), after(59)).is_ok());
@@ -82,6 +82,17 @@ fn a_token_is_good_once_and_not_for_long() {
         format!("{}{}", &text[..start], &text[end..])
     });
     assert!(verifier.verify_at(Version::V11, &[untimed], after(301)).is_err(), "too old");
+}
+
+#[test]
+fn a_token_whose_message_came_to_nothing_is_good_again() {
+    let verifier = verifier(false);
+    let judge = || verifier.verify_at(Version::V11, &[block(true)], after(10));
+    let once = judge().unwrap();
+    assert!(judge().is_err(), "while it is being worked on it has been sent already");
+    drop(once);
+    judge().unwrap().keep();
+    assert!(judge().is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use gatehouse_core::secret::Secrets;
 use gatehouse_core::xml::Element;
 
 use super::file::{AcceptSignatureFile, SignFile};
+use super::once::Once;
 use crate::envelope::{Envelope, Version};
 
 /// Signs; not here.
@@ -40,7 +41,12 @@ impl Inspector {
         missing()
     }
 
-    pub(crate) fn verify(&self, _bytes: &Bytes, _charset: Option<&str>, _version: Version) -> Result<Envelope, Fault> {
+    pub(crate) fn verify(
+        &self,
+        _bytes: &Bytes,
+        _charset: Option<&str>,
+        _version: Version,
+    ) -> Result<(Envelope, Once), Fault> {
         match *self {}
     }
 }

@@ -1,6 +1,5 @@
 //! Judges the block of a caller: one token, the right password, not too old, and not seen before.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,10 +8,10 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::secret::{Secret, Secrets};
 use gatehouse_core::xml::Element;
 use jiff::Timestamp;
-use moka::sync::Cache;
 use subtle::ConstantTimeEq;
 
 use super::file::AcceptTokenFile;
+use super::once::{Once, Seen};
 use super::{PROFILE, WSSE, WSU, digest, is_security};
 use crate::envelope::Version;
 
@@ -22,10 +21,7 @@ pub(super) const SKEW: Duration = Duration::from_secs(60);
 /// How old a token may be, where the file does not say.
 pub(super) const WINDOW: Duration = Duration::from_secs(300);
 
-/// The most nonces that are remembered; beyond, the oldest go, and what they stood for could be sent again within the window.
-const MAX_NONCES: u64 = 1_000_000;
-
-/// The longest nonce, in characters.
+/// The longest nonce, in bytes.
 const MAX_NONCE: usize = 256;
 
 /// Judges blocks.
@@ -35,28 +31,27 @@ pub(crate) struct Verifier {
     password: Secret,
     text: bool,
     window: Duration,
-    seen: Arc<Cache<String, ()>>,
+    /// Nonces.
+    seen: Seen,
 }
 
 impl Verifier {
     /// Fetches the password.
     pub(crate) fn open(file: &AcceptTokenFile, secrets: &dyn Secrets) -> Result<Self, Fault> {
         let window = file.window.map_or(WINDOW, |seconds| Duration::from_secs(seconds.into()));
-        // A token that claims to be of the future is good for longer.
-        let seen = Cache::builder().max_capacity(MAX_NONCES).time_to_live(window + 2 * SKEW).build();
         let password = secrets.fetch(&file.password)?;
-        Ok(Self { username: file.username.clone(), password, text: file.text, window, seen: Arc::new(seen) })
+        Ok(Self { username: file.username.clone(), password, text: file.text, window, seen: Seen::new(window) })
     }
 
-    /// Judges the header blocks of a message.
+    /// Judges the header blocks of a message. What comes back holds its nonce's place.
     ///
     /// # Errors
     /// `Unauthenticated`, the same whatever is missing or wrong, so that nothing can be learnt from it.
-    pub(crate) fn verify(&self, version: Version, headers: &[Element]) -> Result<(), Fault> {
+    pub(crate) fn verify(&self, version: Version, headers: &[Element]) -> Result<Once, Fault> {
         self.verify_at(version, headers, Timestamp::now())
     }
 
-    pub(super) fn verify_at(&self, version: Version, headers: &[Element], now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn verify_at(&self, version: Version, headers: &[Element], now: Timestamp) -> Result<Once, Fault> {
         let ours = headers.iter().filter(|block| is_security(block) && is_for_us(version, block)).collect::<Vec<_>>();
         let good = match ours.as_slice() {
             [block] => self.is_good(block, now),
@@ -65,7 +60,7 @@ impl Verifier {
         good.ok_or_else(|| Fault::new(Code::Unauthenticated, "the credentials are missing or wrong"))
     }
 
-    fn is_good(&self, block: &Element, now: Timestamp) -> Option<()> {
+    fn is_good(&self, block: &Element, now: Timestamp) -> Option<Once> {
         // A signature or a token of another kind means something; what is not understood is not passed over.
         let known =
             |element: &Element| element.name.is(Some(WSSE), "UsernameToken") || element.name.is(Some(WSU), "Timestamp");
@@ -82,7 +77,7 @@ impl Verifier {
         self.token(optional(block, WSSE, "UsernameToken")??, now)
     }
 
-    fn token(&self, token: &Element, now: Timestamp) -> Option<()> {
+    fn token(&self, token: &Element, now: Timestamp) -> Option<Once> {
         let username = optional(token, WSSE, "Username")??.text();
         let password = optional(token, WSSE, "Password")??;
         let kind = password.attribute(None, "Type").map(str::trim);
@@ -113,11 +108,12 @@ impl Verifier {
         // Only what was right takes a place among the nonces.
         match optional(token, WSSE, "Nonce")? {
             Some(nonce) => {
-                let nonce = nonce.text().trim().to_owned();
-                let fresh = nonce.len() <= MAX_NONCE && self.seen.entry(nonce).or_insert(()).is_fresh();
-                fresh.then_some(())
+                let nonce = nonce.text();
+                Some(nonce.trim().as_bytes())
+                    .filter(|nonce| nonce.len() <= MAX_NONCE)
+                    .and_then(|nonce| self.seen.take(nonce))
             }
-            None => Some(()),
+            None => Some(Once::unmarked()),
         }
     }
 }

@@ -173,6 +173,12 @@ impl Expression {
         engine::shared().eval_ast_with_scope(&mut inner, &self.0.ast).map_err(|error| run_message(&error))
     }
 
+    /// Whether it looks at `name`, or below it.
+    #[must_use]
+    pub fn reads(&self, name: &str) -> bool {
+        self.0.reads.iter().any(|(known, _)| known == name)
+    }
+
     /// The text it was compiled from.
     #[must_use]
     pub fn text(&self) -> &str {

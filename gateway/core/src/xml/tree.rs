@@ -254,7 +254,7 @@ impl<'a> Builder<'a> {
         let value = value.trim();
         let (prefix, local) = value.split_once(':').unwrap_or(("", value));
         match self.bindings.get(prefix).and_then(|stack| stack.last()) {
-            Some(Some(namespace)) => format!("{{{namespace}}}{local}"),
+            Some(Some(namespace)) => QName::new(Some(namespace), local).to_string(),
             _ => value.to_owned(),
         }
     }
