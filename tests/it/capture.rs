@@ -40,7 +40,8 @@ use backfill::{
     one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route, what_cannot_be_read_once_more_is_told,
 };
 use batches::{
-    a_batch_that_comes_again_loses_and_doubles_nothing, deliveries_that_wait_together_have_each_their_own_outcome,
+    a_batch_that_comes_again_loses_and_doubles_nothing, a_field_that_no_column_has_is_its_own_deliverys,
+    a_field_that_no_column_has_is_its_own_rows, deliveries_that_wait_together_have_each_their_own_outcome,
     good_rows_stay_and_each_bad_one_is_a_letter,
 };
 use database::Database;
@@ -93,6 +94,8 @@ on_all!(
     good_rows_stay_and_each_bad_one_is_a_letter,
     a_batch_that_comes_again_loses_and_doubles_nothing,
     deliveries_that_wait_together_have_each_their_own_outcome,
+    a_field_that_no_column_has_is_its_own_rows,
+    a_field_that_no_column_has_is_its_own_deliverys,
     tls_is_wanted_and_the_server_proves_itself,
     a_lock_or_a_statement_that_lasts_is_given_up,
     a_reader_without_rights_asks_and_writes_nothing,
