@@ -36,8 +36,9 @@ mod workload;
 mod writes;
 
 use backfill::{
-    a_backfill_goes_on_after_kills_and_beside_changes, a_backfill_is_held_let_go_and_ended,
-    one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route, what_cannot_be_read_once_more_is_told,
+    a_backfill_beside_a_log_goes_on_after_kills, a_backfill_goes_on_after_kills_and_beside_changes,
+    a_backfill_is_held_let_go_and_ended, one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route,
+    what_cannot_be_read_once_more_is_told, what_is_read_once_more_is_not_older_than_the_log,
 };
 use batches::{
     a_batch_that_comes_again_loses_and_doubles_nothing, a_field_that_no_column_has_is_its_own_deliverys,
@@ -138,6 +139,7 @@ on_logs!(
     a_large_transaction_is_read_in_pieces,
     hours_are_kept,
     a_log_follows_a_random_workload,
+    a_backfill_beside_a_log_goes_on_after_kills,
 );
 
 on_logs!(
@@ -148,6 +150,8 @@ on_logs!(
     a_large_transaction_is_read_in_pieces,
     hours_are_kept,
     a_log_follows_a_random_workload,
+    a_backfill_beside_a_log_goes_on_after_kills,
+    what_is_read_once_more_is_not_older_than_the_log,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
