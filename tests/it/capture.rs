@@ -174,7 +174,12 @@ macro_rules! by_odbc {
 }
 
 #[cfg(feature = "odbc")]
-by_odbc!(orders_go_through_odbc, every_way_of_writing_goes_through_odbc, a_database_is_connected_by_odbc);
+by_odbc!(
+    orders_go_through_odbc,
+    every_way_of_writing_goes_through_odbc,
+    a_text_in_another_charset_is_refused,
+    a_database_is_connected_by_odbc,
+);
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {
     if let Some(database) = Database::new(kind).await {
