@@ -28,6 +28,8 @@ mod merge;
 #[cfg(feature = "odbc")]
 #[path = "capture/odbc.rs"]
 mod odbc;
+#[path = "capture/steady.rs"]
+mod steady;
 #[path = "capture/ways.rs"]
 mod ways;
 #[path = "capture/workload.rs"]
@@ -125,6 +127,10 @@ use log::{
     a_log_without_the_row_before_says_so_by_leaving_it_out, a_lost_place_is_told_and_read_anew_where_that_is_declared,
     a_slot_that_holds_too_much_is_told_or_let_go, hours_are_kept, tables_of_a_log_that_come_later_are_taken_up,
 };
+use steady::{
+    a_log_that_was_let_go_is_read_anew_after_a_kill, a_value_of_a_log_that_cannot_be_read_is_a_letter,
+    much_that_is_not_read_is_passed_over_in_steps,
+};
 use ways::every_type_is_the_same_in_the_log;
 use workload::{a_log_follows_a_random_workload, a_log_is_followed_while_its_server_is_killed};
 
@@ -140,6 +146,7 @@ on_logs!(
     hours_are_kept,
     a_log_follows_a_random_workload,
     a_backfill_beside_a_log_goes_on_after_kills,
+    a_log_that_was_let_go_is_read_anew_after_a_kill,
 );
 
 on_logs!(
@@ -152,6 +159,8 @@ on_logs!(
     a_log_follows_a_random_workload,
     a_backfill_beside_a_log_goes_on_after_kills,
     what_is_read_once_more_is_not_older_than_the_log,
+    a_value_of_a_log_that_cannot_be_read_is_a_letter,
+    much_that_is_not_read_is_passed_over_in_steps,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
