@@ -9,7 +9,10 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, Transaction, TxOpts};
+use mysql_async::{
+    Conn, Error, IoError, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, Transaction, TxOpts,
+};
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Source, Texts};
@@ -299,6 +302,12 @@ pub(crate) fn offset(zone: &str) -> String {
 
 /// An error by its number (MariaDB error codes).
 pub(crate) fn explain(error: &Error) -> Fault {
+    if let Error::Io(IoError::Io(error)) = error
+        && let Some(PacketCodecError::PacketTooLarge) = error.get_ref().and_then(|error| error.downcast_ref())
+    {
+        let text = "it is larger than what the server takes at once: raise its `max_allowed_packet`";
+        return fault(Kind::Never, text.to_owned(), error.to_string());
+    }
     let Error::Server(server) = error else {
         return Fault::new(Code::Unreachable, "the connection to the database was lost").private(error.to_string());
     };

@@ -46,12 +46,13 @@ pub(super) async fn a_value_of_a_log_that_cannot_be_read_is_a_letter(database: &
     running.gateway.stop().await;
 }
 
-/// MariaDB: a session may write a row that the server takes from no other one.
+/// MariaDB: a session may write a row that the server takes from no other one. It is read all the same; where the server must be
+/// asked what a text of it is, and takes no such question, it is a letter, and those beside it are none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_larger_than_a_packet_of_the_server_is_read() {
     let Some(database) = Database::on_its_own("mysql").await else { return };
     let mut session = database.session().await;
-    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40), pad LONGTEXT)").await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name LONGTEXT CHARACTER SET gbk, pad LONGTEXT)").await;
     session.run("INSERT INTO t VALUES (1, 'small', NULL)").await;
     session.run("SET GLOBAL max_allowed_packet = 1048576").await;
     let peer = Peer::start().await;
@@ -61,6 +62,16 @@ async fn a_row_larger_than_a_packet_of_the_server_is_read() {
     session.run("INSERT INTO t VALUES (2, 'large', REPEAT('x', 3000000))").await;
     arrive(&peer, 2).await;
     assert_eq!(bodies(&peer)[1]["name"], "large");
+    session.run("INSERT INTO t VALUES (3, '张三', NULL), (4, REPEAT('长', 400000), NULL), (5, '李四', NULL)").await;
+    arrive(&peer, 4).await;
+    let letter = running.one_letter().await;
+    assert!(letter.body.starts_with(b"\"{\\\"id\\\":4"), "{}", String::from_utf8_lossy(&letter.body[..40]));
+    session.run("INSERT INTO t VALUES (6, '王五', NULL)").await;
+    arrive(&peer, 5).await;
+    let names: Vec<_> = bodies(&peer).iter().map(|body| body["name"].to_string()).collect();
+    for name in ["张三", "李四", "王五"] {
+        assert!(names.iter().any(|there| there.contains(name)), "{names:?}");
+    }
     running.gateway.stop().await;
 }
 
