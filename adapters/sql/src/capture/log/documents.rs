@@ -1,5 +1,5 @@
 //! The documents of a binlog's rows: their values by name, those among them that the server makes asked for many at a time. A row
-//! with a value that cannot be read keeps none of the others.
+//! with a value that cannot be read does not keep the others.
 
 use std::sync::Arc;
 
@@ -31,11 +31,11 @@ pub(super) async fn documents(reader: &Reader, rows: &[(&Arc<Shape>, &Cells)]) -
         match ask(reader, some).await {
             Ok(list) => answers.extend(list.into_iter().map(Ok)),
             // One of them is wrong.
-            Err(fault) if fault.verdict == Verdict::Reject => {
+            Err(fault) if is_its_own(&fault) => {
                 for one in some.chunks(1) {
                     match ask(reader, one).await {
                         Ok(list) => answers.extend(list.into_iter().map(Ok)),
-                        Err(fault) if fault.verdict == Verdict::Reject => answers.push(Err(fault)),
+                        Err(fault) if is_its_own(&fault) => answers.push(Err(fault)),
                         Err(fault) => return Err(fault),
                     }
                 }
@@ -45,6 +45,11 @@ pub(super) async fn documents(reader: &Reader, rows: &[(&Arc<Shape>, &Cells)]) -
     }
     let mut answers = answers.into_iter();
     Ok(rows.iter().map(|(shape, cells)| document(shape, cells, &mut answers)).collect())
+}
+
+/// Whether a fault is of a value, and not of the server.
+fn is_its_own(fault: &Fault) -> bool {
+    fault.verdict == Verdict::Reject && fault.code != Code::Misconfigured
 }
 
 /// What the server makes of values.
