@@ -28,6 +28,8 @@ mod merge;
 #[cfg(feature = "odbc")]
 #[path = "capture/odbc.rs"]
 mod odbc;
+#[path = "capture/steady.rs"]
+mod steady;
 #[path = "capture/ways.rs"]
 mod ways;
 #[path = "capture/workload.rs"]
@@ -36,11 +38,13 @@ mod workload;
 mod writes;
 
 use backfill::{
-    a_backfill_goes_on_after_kills_and_beside_changes, a_backfill_is_held_let_go_and_ended,
-    one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route, what_cannot_be_read_once_more_is_told,
+    a_backfill_beside_a_log_goes_on_after_kills, a_backfill_goes_on_after_kills_and_beside_changes,
+    a_backfill_is_held_let_go_and_ended, one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route,
+    what_cannot_be_read_once_more_is_told, what_is_read_once_more_is_not_older_than_the_log,
 };
 use batches::{
-    a_batch_that_comes_again_loses_and_doubles_nothing, deliveries_that_wait_together_have_each_their_own_outcome,
+    a_batch_that_comes_again_loses_and_doubles_nothing, a_field_that_no_column_has_is_its_own_deliverys,
+    a_field_that_no_column_has_is_its_own_rows, deliveries_that_wait_together_have_each_their_own_outcome,
     good_rows_stay_and_each_bad_one_is_a_letter,
 };
 use database::Database;
@@ -93,6 +97,8 @@ on_all!(
     good_rows_stay_and_each_bad_one_is_a_letter,
     a_batch_that_comes_again_loses_and_doubles_nothing,
     deliveries_that_wait_together_have_each_their_own_outcome,
+    a_field_that_no_column_has_is_its_own_rows,
+    a_field_that_no_column_has_is_its_own_deliverys,
     tls_is_wanted_and_the_server_proves_itself,
     a_lock_or_a_statement_that_lasts_is_given_up,
     a_reader_without_rights_asks_and_writes_nothing,
@@ -121,6 +127,10 @@ use log::{
     a_log_without_the_row_before_says_so_by_leaving_it_out, a_lost_place_is_told_and_read_anew_where_that_is_declared,
     a_slot_that_holds_too_much_is_told_or_let_go, hours_are_kept, tables_of_a_log_that_come_later_are_taken_up,
 };
+use steady::{
+    a_log_that_was_let_go_is_read_anew_after_a_kill, a_value_of_a_log_that_cannot_be_read_is_a_letter,
+    much_that_is_not_read_is_passed_over_in_steps,
+};
 use ways::every_type_is_the_same_in_the_log;
 use workload::{a_log_follows_a_random_workload, a_log_is_followed_while_its_server_is_killed};
 
@@ -135,6 +145,8 @@ on_logs!(
     a_large_transaction_is_read_in_pieces,
     hours_are_kept,
     a_log_follows_a_random_workload,
+    a_backfill_beside_a_log_goes_on_after_kills,
+    a_log_that_was_let_go_is_read_anew_after_a_kill,
 );
 
 on_logs!(
@@ -145,6 +157,10 @@ on_logs!(
     a_large_transaction_is_read_in_pieces,
     hours_are_kept,
     a_log_follows_a_random_workload,
+    a_backfill_beside_a_log_goes_on_after_kills,
+    what_is_read_once_more_is_not_older_than_the_log,
+    a_value_of_a_log_that_cannot_be_read_is_a_letter,
+    much_that_is_not_read_is_passed_over_in_steps,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,7 +183,12 @@ macro_rules! by_odbc {
 }
 
 #[cfg(feature = "odbc")]
-by_odbc!(orders_go_through_odbc, every_way_of_writing_goes_through_odbc, a_database_is_connected_by_odbc);
+by_odbc!(
+    orders_go_through_odbc,
+    every_way_of_writing_goes_through_odbc,
+    a_text_in_another_charset_is_refused,
+    a_database_is_connected_by_odbc,
+);
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {
     if let Some(database) = Database::new(kind).await {

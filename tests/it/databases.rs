@@ -8,7 +8,7 @@ use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 
 use crate::harness::{PATIENCE, Place, until};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Wire};
 
 /// Each check on both servers.
 macro_rules! on_both {
@@ -24,6 +24,8 @@ on_both!(
     what_can_never_be_written_is_refused_with_the_reason,
     hostile_texts_are_only_texts,
     a_lost_answer_to_commit_is_looked_up,
+    a_lost_answer_to_the_commit_of_many_is_looked_up,
+    one_that_writes_for_others_may_run_out_of_time,
     two_hundred_orders_survive_connections_that_are_cut,
 );
 
@@ -37,12 +39,21 @@ struct Books {
 
 impl Books {
     async fn new(kind: &'static str) -> Option<Self> {
+        Self::limited(kind, "timeout: 20s").await
+    }
+
+    /// One writes at a time, for all that wait meanwhile.
+    async fn of_one_lane(kind: &'static str) -> Option<Self> {
+        Self::limited(kind, "timeout: 20s, concurrency: 1").await
+    }
+
+    async fn limited(kind: &'static str, limits: &str) -> Option<Self> {
         let url = server(kind)?;
         let name = format!("d{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
         let (address, database) = url.split_once('@')?.1.split_once('/')?;
         let proxy = Proxy::start(address.to_owned()).await;
         let text = format!(
-            "version: 1\nsystem: books\nadapter: sql\ndatabase: {kind}\naddress: 127.0.0.1:{}/{database}\nuser: gatehouse\npassword: \"${{file:database.secret}}\"\ninbox: {{ table: inbox_{name} }}\nlimits: {{ timeout: 20s }}\ncircuit: {{ open_after: 3, retry_after: 200ms }}\nendpoints:\n  rows:\n    table: {name}\n    columns: {{ no: body.orderNo, who: body.customer }}\n",
+            "version: 1\nsystem: books\nadapter: sql\ndatabase: {kind}\naddress: 127.0.0.1:{}/{database}\nuser: gatehouse\npassword: \"${{file:database.secret}}\"\ninbox: {{ table: inbox_{name} }}\nlimits: {{ {limits} }}\ncircuit: {{ open_after: 3, retry_after: 200ms }}\nendpoints:\n  rows:\n    table: {name}\n    columns: {{ no: body.orderNo, who: body.customer }}\n",
             proxy.port
         );
         let place = Place::new(&[
@@ -169,15 +180,26 @@ async fn what_may_pass_is_tried_again_and_leaves_nothing(kind: &'static str) {
     let Some(books) = Books::new(kind).await else { return };
     let outbound = books.open().await;
     let postgres: &[(&str, u16)] = &[("40P01", 0), ("40001", 0), ("55P03", 0), ("57014", 0), ("53300", 0)];
-    let mariadb: &[(&str, u16)] = &[("40001", 1213), ("HY000", 1205)];
+    let mariadb: &[(&str, u16)] = &[
+        ("40001", 1213),
+        ("HY000", 1205),
+        // A row that another one has changed, a full disk, a full table, one connection too many of a user, a COMMIT that fails.
+        ("HY000", 1020),
+        ("HY000", 1021),
+        ("HY000", 1114),
+        ("42000", 1226),
+        ("42000", 1203),
+        ("HY000", 1180),
+    ];
     for (state, number) in if kind == "postgres" { postgres } else { mariadb } {
         books.fail(state, *number).await;
-        let fault = write(outbound.as_ref(), state, state, "c").await.expect_err("made to fail");
-        assert!(can_be_tried_again(&fault), "{state}: {fault} {:?}", fault.verdict);
-        assert_eq!(books.count(&books.name).await, 0, "{state}: rolled back whole");
+        let id = format!("{state}-{number}");
+        let fault = write(outbound.as_ref(), &id, state, "c").await.expect_err("made to fail");
+        assert!(can_be_tried_again(&fault), "{id}: {fault} {:?}", fault.verdict);
+        assert_eq!(books.count(&books.name).await, 0, "{id}: rolled back whole");
         books.mend().await;
-        write(outbound.as_ref(), state, state, "c").await.unwrap_or_else(|fault| panic!("{state}: {fault}"));
-        assert_eq!(books.counts().await.0, 1, "{state}");
+        write(outbound.as_ref(), &id, state, "c").await.unwrap_or_else(|fault| panic!("{id}: {fault}"));
+        assert_eq!(books.counts().await.0, 1, "{id}");
         books.sql(&format!("DELETE FROM {}", books.name)).await;
     }
     books.end().await;
@@ -246,6 +268,78 @@ async fn a_lost_answer_to_commit_is_looked_up(kind: &'static str) {
     }
     assert_eq!(books.counts().await, (5, 5));
     books.end().await;
+}
+
+/// The same of one transaction for twenty: the first writes alone, and the others wait meanwhile.
+async fn a_lost_answer_to_the_commit_of_many_is_looked_up(kind: &'static str) {
+    let Some(books) = Books::of_one_lane(kind).await else { return };
+    let (outbound, ids) = (books.open().await, ids(21));
+    let writes = ids.iter().enumerate().map(async |(n, id)| {
+        let outcome = write(outbound.as_ref(), id, id, "c").await;
+        if n == 0 {
+            books.proxy.lose_the_answer_to("COMMIT");
+        }
+        outcome
+    });
+    for outcome in futures_util::future::join_all(writes).await {
+        // Looked up before the server was through with it: unknown, and to be tried again.
+        assert!(outcome.as_ref().map_or_else(can_be_tried_again, |_| true), "{outcome:?}");
+    }
+    assert!(books.proxy.has_lost_it(), "an answer was swallowed");
+    until("a commit that was carried out", async || books.counts().await == (21, 21)).await;
+    again(&books, outbound.as_ref(), &ids).await;
+    books.end().await;
+}
+
+/// One that writes for twenty others is cut off by its own deadline: they go on without it.
+async fn one_that_writes_for_others_may_run_out_of_time(kind: &'static str) {
+    let Some(books) = Books::of_one_lane(kind).await else { return };
+    let (outbound, ids) = (books.open().await, ids(22));
+    let silent = tokio::sync::Notify::new();
+    let first = async {
+        let outcome = write(outbound.as_ref(), &ids[0], &ids[0], "c").await;
+        // Whoever is next writes for all others, and hears nothing.
+        books.proxy.wire(Wire::Silent);
+        silent.notify_one();
+        outcome.map(|_| ())
+    };
+    let leader = async {
+        let mut leading = Box::pin(write(outbound.as_ref(), &ids[1], &ids[1], "c"));
+        tokio::select! {
+            outcome = &mut leading => panic!("it has its turn after the first: {outcome:?}"),
+            () = silent.notified() => {}
+        }
+        let cut_off = tokio::time::timeout(std::time::Duration::from_millis(500), leading).await;
+        assert!(cut_off.is_err(), "nothing passes: {cut_off:?}");
+        books.proxy.wire(Wire::Well);
+    };
+    let patient = ids[2..].iter().map(|id| write(outbound.as_ref(), id, id, "c"));
+    let (first, (), patient) =
+        futures_util::future::join3(first, leader, futures_util::future::join_all(patient)).await;
+    first.unwrap_or_else(|fault| panic!("{fault}"));
+    for outcome in patient {
+        assert!(outcome.as_ref().map_or_else(can_be_tried_again, |_| true), "{outcome:?}");
+    }
+    again(&books, outbound.as_ref(), &ids).await;
+    books.end().await;
+}
+
+fn ids(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("SO-{n}")).collect()
+}
+
+/// Each of them comes again until it is written: then there is one row of each.
+async fn again(books: &Books, outbound: &dyn Outbound, ids: &[String]) {
+    for id in ids {
+        until("it is written", async || match write(outbound, id, id, "c").await {
+            Ok(_) => true,
+            Err(fault) if can_be_tried_again(&fault) => false,
+            Err(fault) => panic!("{id}: {fault}"),
+        })
+        .await;
+    }
+    let distinct = books.sql(&format!("SELECT count(DISTINCT no) FROM {}", books.name)).await;
+    assert_eq!((books.counts().await, distinct), ((ids.len(), ids.len()), ids.len().to_string()), "each once");
 }
 
 /// D1 as the gateway sees it: every connection is cut, again and again, in the middle of two hundred orders.

@@ -1,5 +1,5 @@
-//! A wire that misbehaves, between a gateway and a server: slow, silent, deaf to what the server says, cut; or one
-//! answer is lost whose question arrived.
+//! A wire that misbehaves, between a gateway and a server: slow, silent, deaf to what the server says, cut, or cut again and
+//! again after so many bytes; or one answer is lost whose question arrived.
 //!
 //! It knows no protocol; nothing is made up, only held back or thrown away.
 
@@ -36,6 +36,8 @@ struct Shared {
     wire: watch::Sender<Wire>,
     cuts: watch::Sender<u64>,
     dials: AtomicUsize,
+    /// How many bytes a server says on one connection before that is cut.
+    most: AtomicUsize,
     /// The answer to the next piece that holds this is thrown away, and its connection with it.
     lose: Mutex<Option<&'static str>>,
 }
@@ -50,6 +52,7 @@ impl Proxy {
             wire: watch::Sender::new(Wire::Well),
             cuts: watch::Sender::new(0),
             dials: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
             lose: Mutex::default(),
         });
         let accepting = shared.clone();
@@ -70,6 +73,11 @@ impl Proxy {
     /// Cuts every connection that stands now.
     pub(crate) fn cut(&self) {
         self.shared.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// From now on a connection is cut once its server has said so many bytes.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.shared.most.store(bytes, Ordering::SeqCst);
     }
 
     /// How often somebody has connected.
@@ -111,9 +119,13 @@ impl Shared {
         losing: &AtomicBool,
     ) -> std::io::Result<()> {
         let mut wire = self.wire.subscribe();
-        let mut piece = vec![0; 1 << 16];
+        let (mut piece, mut said) = (vec![0; 1 << 16], 0);
         loop {
             let count = from.read(&mut piece).await?;
+            said += count;
+            if side == Side::Server && said > self.most.load(Ordering::SeqCst) {
+                return Ok(());
+            }
             let piece = &piece[..count];
             // A wire that is silent does not even say that somebody hung up.
             let _ = wire.wait_for(|wire| *wire != Wire::Silent).await;

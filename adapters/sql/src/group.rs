@@ -18,6 +18,10 @@ const MOST: usize = 512;
 /// The most rows that the writes of a group may have together before the next group begins.
 const MOST_ROWS: usize = 2_000;
 
+/// Where so many of the first writes of a delivery, or all of them, are not what the database is made for, it is not the rows
+/// that are wrong.
+const ALIKE: usize = 16;
+
 /// The groups of one endpoint that are written at the same time.
 const LANES: usize = 2;
 
@@ -27,7 +31,8 @@ pub(crate) type Outcome = Result<Written, Fault>;
 /// Writes all of them, each with its own outcome.
 ///
 /// # Errors
-/// What is nobody's own fault: a lost connection, a missing table, a lock. What was written by then is in the inbox.
+/// What is nobody's own fault: a lost connection, a lock; a table or a column that all of them lack. What was written by then is
+/// in the inbox.
 pub(crate) async fn each(database: &dyn Backend, works: &[Arc<Work>]) -> Result<Vec<Outcome>, Fault> {
     let mut outcomes = Vec::with_capacity(works.len());
     // The next range stands last.
@@ -36,7 +41,12 @@ pub(crate) async fn each(database: &dyn Backend, works: &[Arc<Work>]) -> Result<
         match database.write(group).await {
             Ok(written) => outcomes.extend(written.into_iter().map(Ok)),
             Err(fault) if !is_its_own(&fault) => return Err(fault),
-            Err(fault) if group.len() == 1 => outcomes.push(Err(fault)),
+            Err(fault) if group.len() == 1 => {
+                outcomes.push(Err(fault));
+                if let Some(fault) = shared(&outcomes, works.len()) {
+                    return Err(fault);
+                }
+            }
             Err(_) => {
                 let (first, second) = group.split_at(group.len() / 2);
                 waiting.extend([second, first]);
@@ -46,9 +56,18 @@ pub(crate) async fn each(database: &dyn Backend, works: &[Arc<Work>]) -> Result<
     Ok(outcomes)
 }
 
-/// Whether a fault is about what was to be written, and not about the database.
+/// Whether a fault may be about what was to be written: a value, or a field that no column has.
 fn is_its_own(fault: &Fault) -> bool {
-    matches!(fault.code, Code::Refused | Code::Invalid) && fault.verdict == Verdict::Reject
+    matches!(fault.code, Code::Refused | Code::Invalid | Code::Misconfigured) && fault.verdict == Verdict::Reject
+}
+
+/// The fault of the first, where the first ones have all found that table and columns are not as they were said to be.
+fn shared(outcomes: &[Outcome], count: usize) -> Option<Fault> {
+    let lacks = |outcome: &Outcome| outcome.as_ref().is_err_and(|fault| fault.code == Code::Misconfigured);
+    if outcomes.len() != ALIKE.min(count) || !outcomes.iter().all(lacks) {
+        return None;
+    }
+    outcomes.first()?.as_ref().err().cloned()
 }
 
 /// Groups within the limits, the first one last.
@@ -135,7 +154,7 @@ impl Lane {
         let told: Vec<Told> = match database.write(&works).await {
             Ok(written) => written.into_iter().map(Told::Written).collect(),
             // One of them is wrong, or waits for a lock: it must not keep the others.
-            Err(fault) if works.len() > 1 && matches!(fault.code, Code::Refused | Code::Invalid) => {
+            Err(fault) if works.len() > 1 && (fault.verdict == Verdict::Reject || fault.code == Code::Refused) => {
                 works.iter().map(|_| Told::Alone).collect()
             }
             Err(fault) => works.iter().map(|_| Told::Failed(fault.clone())).collect(),

@@ -9,7 +9,10 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, Transaction, TxOpts};
+use mysql_async::{
+    Conn, Error, IoError, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, SslOpts, Transaction, TxOpts,
+};
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Source, Texts};
@@ -26,8 +29,6 @@ const WIDTHS: [usize; 5] = [256, 64, 16, 4, 1];
 pub(crate) struct MySql {
     pool: Pool,
     checked: Arc<Checked>,
-    /// How long a lock is waited for, in seconds.
-    lock: u64,
 }
 
 impl MySql {
@@ -37,8 +38,7 @@ impl MySql {
         // What a session was told stays as it is told below: nothing is told it but by statements of one's own.
         let pool = PoolOpts::default().with_constraints(constraints).with_reset_connection(false);
         let options = options(&checked, password).pool_opts(pool);
-        let lock = lock_seconds(&checked);
-        Ok(Self { pool: Pool::new(options), checked, lock })
+        Ok(Self { pool: Pool::new(options), checked })
     }
 
     async fn connection(&self) -> Result<Conn, Fault> {
@@ -124,6 +124,9 @@ pub(crate) fn options(checked: &Checked, password: Option<&str>) -> OptsBuilder 
             statement.as_millis()
         ),
         format!("SET SESSION time_zone = '{}'", offset(&checked.zone)),
+        // A server may begin its sessions otherwise: a look would see what was there at the first one, a COMMIT begin the next
+        // transaction or end the session.
+        "SET SESSION autocommit = 1, completion_type = 'NO_CHAIN'".to_owned(),
     ];
     let mut options = OptsBuilder::default()
         .ip_or_hostname(checked.host.clone())
@@ -178,9 +181,10 @@ impl Backend for MySql {
                 return Ok(outcomes);
             }
         }
-        if many && connection.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {}", self.lock)).await.is_ok()
-        {
-            connection.reset_connection(false);
+        if many {
+            let again = format!("SET SESSION innodb_lock_wait_timeout = {}", lock_seconds(&self.checked));
+            let failed = connection.query_drop(again).await.is_err();
+            connection.reset_connection(failed);
         }
         Ok(outcomes)
     }
@@ -298,11 +302,22 @@ pub(crate) fn offset(zone: &str) -> String {
 
 /// An error by its number (MariaDB error codes).
 pub(crate) fn explain(error: &Error) -> Fault {
+    if let Error::Io(IoError::Io(error)) = error
+        && let Some(PacketCodecError::PacketTooLarge) = error.get_ref().and_then(|error| error.downcast_ref())
+    {
+        let text = "it is larger than what the server takes at once: raise its `max_allowed_packet`";
+        return fault(Kind::Never, text.to_owned(), error.to_string());
+    }
     let Error::Server(server) = error else {
         return Fault::new(Code::Unreachable, "the connection to the database was lost").private(error.to_string());
     };
     let kind = match server.code {
-        1205 | 1213 | 1040 | 1053 | 1180 | 1203 | 1317 | 1927 | 1969 | 3024 => Kind::Again,
+        // Locks, deadlocks, and a row or a table that was changed meanwhile.
+        1020 | 1205 | 1206 | 1213 | 1412 | 1613..=1615 | 3572 => Kind::Again,
+        // A full disk or table, too little memory, too many connections or transactions at once.
+        1021 | 1037 | 1038 | 1040 | 1041 | 1114 | 1135 | 1203 | 1226 | 1637 => Kind::Again,
+        // It goes down, is not ready yet (Galera), takes too long, is told to end; a COMMIT that fails.
+        1047 | 1053 | 1180 | 1317 | 1927 | 1969 | 3024 => Kind::Again,
         1044 | 1045 | 1049 | 1698 => Kind::Credentials,
         1054 | 1142 | 1143 | 1146 | 1290 | 1364 | 1792 | 1836 => Kind::Mend,
         _ => Kind::Never,

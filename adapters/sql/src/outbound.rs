@@ -134,15 +134,19 @@ impl Writer {
         Ok(live)
     }
 
-    /// Whether every row can be written as it is.
-    pub(crate) async fn judge(&self, work: &Work) -> Result<(), Fault> {
+    /// Whether every row can be written as it is. `looked` has the tables that were looked at for this delivery.
+    pub(crate) async fn judge(&self, work: &Work, looked: &mut HashSet<String>) -> Result<(), Fault> {
         for row in &work.rows {
+            let name = row.table.to_string();
             let known = {
                 let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-                tables.get(&row.table.to_string()).cloned()
+                tables.get(&name).cloned()
             };
             let Some(Err(refused)) = known.map(|live| guard::judge(row, &live)) else { continue };
             // The table may have been changed since: a no is only said by what is there now.
+            if !looked.insert(name) {
+                return Err(refused);
+            }
             match self.live(&row.table).await? {
                 Some(live) => guard::judge(row, &live)?,
                 None => return Err(refused),
@@ -194,7 +198,7 @@ impl Outbound for Writer {
         }
         let work = Work::plan(write, call.body, call.delivery_id, &Context::new(&call, None))?;
         let exchange = Exchange { sent: Some(sent(work.rows.iter())), answered: None };
-        self.judge(&work).await.map_err(|fault| fault.exchange(exchange.clone()))?;
+        self.judge(&work, &mut HashSet::new()).await.map_err(|fault| fault.exchange(exchange.clone()))?;
         let rows = i64::try_from(work.rows.len()).unwrap_or(i64::MAX);
         let lane = self.lanes.get(call.endpoint);
         let written = match lane {

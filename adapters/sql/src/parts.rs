@@ -1,5 +1,6 @@
 //! One delivery that brings many: each element is planned, judged and written as a delivery of its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use gatehouse_core::Value;
@@ -29,11 +30,12 @@ impl Writer {
         let context = Context::new(call, Some(call.body));
         let mut planned = Vec::with_capacity(elements.len());
         let mut wrong: Vec<(usize, Fault)> = Vec::new();
+        let mut looked = HashSet::new();
         for (index, element) in elements.iter().enumerate() {
             let id = part_id(call.delivery_id, index, elements.len());
             let work = Work::plan(write, element, &id, &context);
             let judged = match work {
-                Ok(work) => self.judge(&work).await.map(|()| work),
+                Ok(work) => self.judge(&work, &mut looked).await.map(|()| work),
                 Err(fault) => Err(fault),
             };
             match judged {

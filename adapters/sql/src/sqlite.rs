@@ -207,6 +207,10 @@ fn explain(error: &rusqlite::Error) -> Fault {
         ErrorCode::ConstraintViolation => {
             fault(Kind::Never, format!("the database refuses it: {private}"), String::new())
         }
+        // The message is `datatype mismatch`.
+        ErrorCode::TypeMismatch => {
+            fault(Kind::Never, "the database refuses it: a value does not have the column's form".to_owned(), private)
+        }
         ErrorCode::TooBig => fault(Kind::Never, "a value is too large for the database".to_owned(), private),
         _ => fault(Kind::Mend, format!("the database refuses it: {private}"), private),
     }

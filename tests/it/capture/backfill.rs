@@ -16,6 +16,8 @@ use crate::harness::Running;
 
 const CAPTURE: &str = "{ table: t, by: watermark, watermark: changed, overlap: 200ms, every: 50ms, batch: 50 }";
 
+const LOG: &str = "{ table: t, by: log, every: 50ms, batch: 50 }";
+
 const MAPPING: &str = "  - { to: op, value: meta.op }\n  - { to: id, from: id }\n  - { to: key, value: meta.key }\n  - { to: v, from: v, check: value != \"bad\" }\n";
 
 /// A port that nobody had a moment ago.
@@ -191,15 +193,50 @@ pub(super) async fn a_backfill_is_held_let_go_and_ended(database: &Database) {
 }
 
 pub(super) async fn a_backfill_goes_on_after_kills_and_beside_changes(database: &Database) {
+    goes_on_after_kills(database, CAPTURE).await;
+}
+
+pub(super) async fn a_backfill_beside_a_log_goes_on_after_kills(database: &Database) {
+    goes_on_after_kills(database, LOG).await;
+}
+
+/// MariaDB: a transaction stands in the log a moment before it can be seen. What is read once more meanwhile waits for it.
+pub(super) async fn what_is_read_once_more_is_not_older_than_the_log(database: &Database) {
+    fill(database, 10).await;
+    let peer = Peer::start().await;
+    let place = desk(database, LOG, &peer);
+    let staffed = Staffed::start(&place).await;
+    until("every row", async || ids(&peer.took()).len() == 10).await;
+    let (mut late, mut session) = (database.session().await, database.session().await);
+    late.run("BEGIN").await;
+    late.run("UPDATE t SET v = 'late' WHERE id = 5").await;
+    assert!(gatehouse(&place, &["backfill", "rows", "--by", "id", "--again", "--detach"]).await);
+    // Where it is there, it waits: its rows are one piece.
+    let waiting = "information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID() AND info LIKE '%LOCK IN SHARE MODE%'";
+    until("a look that waits for the row", async || session.count(waiting).await == 1).await;
+    late.run("COMMIT").await;
+    let view = staffed.reaches(1, BackfillState::Done).await;
+    assert_eq!(of(view.backfill.tally), (10, 10, 0, 0));
+    staffed.running.drained().await;
+    let took = peer.took();
+    let values = took.iter().map(crate::harness::Got::json).filter(|body| body["id"] == 5 && body["op"] == "read");
+    let mut values: Vec<_> = values.map(|body| body["v"].to_string()).collect();
+    values.sort();
+    assert_eq!(values, ["\"late\"", "\"v5\""], "first as it was, once more as it is");
+    staffed.end().await;
+}
+
+async fn goes_on_after_kills(database: &Database, capture: &str) {
     const ROWS: u32 = 600;
     let seed = rand::random::<u64>();
     eprintln!("backfill on {}: seed {seed}", database.kind);
     let mut random = StdRng::seed_from_u64(seed);
     fill(database, ROWS).await;
     let peer = Peer::start().await;
-    let place = desk(database, CAPTURE, &peer);
+    let place = desk(database, capture, &peer);
     let route = "version: 1\nroutes:\n  - route: rows\n    from: src/rows\n    map: change\n    type: row\n    key: key\n    to: [{ target: sink/put, order_by: key, retry: { attempts: 30, first: 100ms, max: 1s } }]\n";
     place.write("orders.yaml", route);
+    assert!(capture != LOG || gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
     let (faults, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let deaths = Arc::new(AtomicUsize::new(0));
     let keeper = tokio::spawn(workload::keep_alive(

@@ -146,6 +146,89 @@ pub(super) async fn a_batch_that_comes_again_loses_and_doubles_nothing(database:
     assert_eq!(fault.code, gatehouse_core::fault::Code::Misconfigured, "{fault}");
 }
 
+/// Rows as their fields are: one has a field that no column has, one lacks one, one has a key that is no number. Where every
+/// row has the same mistake, it is the delivery's.
+pub(super) async fn a_field_that_no_column_has_is_its_own_rows(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE stock (no INTEGER PRIMARY KEY, pieces INT NOT NULL)").await;
+    let (_place, running) =
+        start(database, "  stock:\n    table: stock\n    batch: items\n    limits: { timeout: 60s }\n").await;
+    let items: Vec<_> = (0..300)
+        .map(|n| match n {
+            40 => r#"{"no":40,"pieces":1,"colour":"red"}"#.to_owned(),
+            120 => r#"{"no":"x","pieces":1}"#.to_owned(),
+            200 => r#"{"no":200}"#.to_owned(),
+            n => format!(r#"{{"no":{n},"pieces":{n}}}"#),
+        })
+        .collect();
+    assert_eq!(running.post("/hooks/orders", stock("B-1", &items)).await.status, 202);
+    until("the three letters", async || running.letters(State::Open).await.len() == 3).await;
+    running.drained().await;
+    assert_eq!((session.count("stock").await, session.count("gatehouse_inbox").await), (297, 297));
+    let letters = running.letters(State::Open).await;
+    for word in ["row 41 of 300", "row 121 of 300", "row 201 of 300"] {
+        assert!(letters.iter().any(|letter| letter.text.contains(word)), "{word}: {letters:?}");
+    }
+    assert!(letters.iter().any(|letter| letter.text.contains("colour")), "{letters:?}");
+    for (no, count) in [("B-2", 3), ("B-3", 100)] {
+        let items: Vec<_> = (0..count).map(|n| format!(r#"{{"no":{},"pieces":1,"colour":"red"}}"#, 1000 + n)).collect();
+        assert_eq!(running.post("/hooks/orders", stock(no, &items)).await.status, 202);
+        let of = |letter: &gatehouse_store::Summary| letter.message_id == no;
+        until("its letter", async || running.letters(State::Open).await.iter().any(of)).await;
+        running.drained().await;
+        let letters = running.letters(State::Open).await;
+        let letters: Vec<_> = letters.iter().filter(|letter| of(letter)).collect();
+        assert!(letters.len() == 1 && !letters[0].text.contains("row "), "{letters:?}");
+    }
+    assert_eq!(session.count("stock").await, 297);
+    running.gateway.stop().await;
+}
+
+/// The same among deliveries that wait together.
+pub(super) async fn a_field_that_no_column_has_is_its_own_deliverys(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE stock (no VARCHAR(40) NOT NULL, pieces INT NOT NULL)").await;
+    let endpoint = "  stock:\n    table: stock\n    limits: { concurrency: 64 }\nlimits: { concurrency: 64 }\n";
+    let (_place, running) = start(database, endpoint).await;
+    let posts = (0..300).map(|n| {
+        let colour = if n % 50 == 13 { r#","colour":"red""# } else { "" };
+        running.post("/hooks/orders", format!(r#"{{"no":"N-{n}","pieces":{n}{colour}}}"#))
+    });
+    for answer in futures_util::future::join_all(posts).await {
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    until("every letter", async || running.letters(State::Open).await.len() >= 6).await;
+    running.drained().await;
+    let keys: Vec<_> = running.letters(State::Open).await.into_iter().filter_map(|letter| letter.key).collect();
+    assert!(keys.len() == 6 && keys.iter().all(|key| key.ends_with("13") || key.ends_with("63")), "{keys:?}");
+    assert_eq!((session.count("stock").await, session.count("gatehouse_inbox").await), (294, 294));
+    running.gateway.stop().await;
+}
+
+/// MariaDB: elements that a column would change are refused by what the catalogue says of their table, asked once for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_looked_at_once_for_all_that_is_refused() {
+    let Some(database) = Database::on_its_own("mysql").await else { return };
+    let mut session = database.session().await;
+    session.run("CREATE TABLE stock (no INTEGER PRIMARY KEY, pieces DECIMAL(9,2) NOT NULL)").await;
+    let (place, running) = start(&database, "  stock:\n    table: stock\n    batch: items\n").await;
+    running.gateway.stop().await;
+    let outbound = super::hostile::open(&place).await;
+    let items: Vec<_> =
+        (0..400).map(|n| format!(r#"{{"no":{n},"pieces":{}}}"#, if n % 2 == 0 { "1.005" } else { "1.5" })).collect();
+    let body = gatehouse_core::json::decode(stock("B-1", &items).as_bytes(), &Default::default()).expect("JSON");
+    let mut asked = async || {
+        let rows = session.rows("SHOW GLOBAL STATUS LIKE 'Com_select'").await;
+        rows[0][1].as_deref().expect("a number").parse::<u64>().expect("a number")
+    };
+    let before = asked().await;
+    let reply = super::hostile::deliver(outbound.as_ref(), "stock", "d-1", &body).await;
+    let reply = reply.unwrap_or_else(|fault| panic!("{fault} {:?}", fault.private));
+    let asked = asked().await - before;
+    assert_eq!((reply.refused.len(), session.count("stock").await), (200, 200));
+    assert!(asked < 20, "the server was asked {asked} times");
+}
+
 /// Deliveries that wait are written together; one of them is wrong, one comes twice.
 pub(super) async fn deliveries_that_wait_together_have_each_their_own_outcome(database: &Database) {
     let mut session = database.session().await;

@@ -168,6 +168,31 @@ pub(super) async fn every_way_of_writing_goes_through_odbc(database: &Database) 
     assert!(matches!(gone.verdict, gatehouse_core::fault::Verdict::Reject), "{gone} {:?}", gone.private);
 }
 
+/// A text that is not Unicode is not guessed at.
+pub(super) async fn a_text_in_another_charset_is_refused(database: &Database) {
+    if database.kind != "sqlite" {
+        return;
+    }
+    tables(database)
+        .await
+        .run("INSERT INTO orders VALUES ('N-1', 'fine', '1'), ('N-2', CAST(x'D5C5C8FD' AS TEXT), '1')")
+        .await;
+    let outbound = super::hostile::open(&site(database)).await;
+    for (no, is_read) in [("N-1", true), ("N-2", false)] {
+        let body: Value = [("orderNo", Value::from(no))].into_iter().collect();
+        match super::hostile::deliver(outbound.as_ref(), "ask", no, &body).await {
+            Ok(reply) => assert!(is_read, "{}", reply.body),
+            Err(fault) => {
+                assert!(!is_read, "{fault}");
+                assert_eq!(fault.code, gatehouse_core::fault::Code::Malformed);
+                for word in ["`customer`", "row 1", "not UTF-8", "CHARSET=UTF8"] {
+                    assert!(fault.public.contains(word), "{fault}");
+                }
+            }
+        }
+    }
+}
+
 /// What a person types first.
 pub(super) async fn a_database_is_connected_by_odbc(database: &Database) {
     tables(database).await;

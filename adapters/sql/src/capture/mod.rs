@@ -4,6 +4,7 @@
 //! [`watermark`], [`outbox`], [`trigger`] and [`log`] find changes, each in its way; [`snapshot`] reads what was there before.
 //! One loop goes round them, so that what is handed over of one row keeps its order.
 
+mod change;
 pub(crate) mod file;
 mod hand;
 mod hours;
@@ -32,7 +33,6 @@ use tokio::time::Instant;
 
 use crate::file::{Checked, Table};
 use file::{Capture, How};
-use hand::{Change, Op};
 use hours::Hours;
 use position::{Position, Snapshot, TablePosition};
 use source::{Column, Described, Source};
@@ -84,30 +84,6 @@ fn unreadable(open: &Open) -> Fault {
 impl Open {
     pub(crate) fn name(&self) -> String {
         self.described.table.to_string()
-    }
-
-    fn key_names(&self) -> Vec<String> {
-        self.key.iter().map(|column| column.name.clone()).collect()
-    }
-
-    /// The change that a row's document is.
-    fn change(&self, op: Op, id: String, document: String) -> Result<Change, (String, Fault)> {
-        let row = match hand::decode(&document) {
-            Ok(row) => row,
-            Err(fault) => return Err((document, fault)),
-        };
-        Ok(self.change_of(op, id, row, None, document))
-    }
-
-    fn change_of(&self, op: Op, id: String, row: Value, before: Option<Value>, original: String) -> Change {
-        let key = hand::words(&hand::values(&row, &self.key_names()));
-        let lane = if self.order_by.is_empty() {
-            String::new()
-        } else {
-            let name = self.name();
-            format!("{name}\n{}", hand::words(&hand::values(&row, &self.order_by)))
-        };
-        Change { op, table: self.name(), id, row, before, key, lane, original }
     }
 }
 

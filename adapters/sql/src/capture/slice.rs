@@ -19,7 +19,7 @@ use super::hand::{self, Op, Taker};
 use super::outbox::Outbox;
 use super::source::{Column, Source};
 use super::sql::{self, Page, Within};
-use super::{Open, Reader};
+use super::{Open, Reader, snapshot};
 use crate::file::{Checked, Database};
 
 /// Reads the piece that is due, if any; tells after how long to ask again, `None` where nothing is to be read.
@@ -65,7 +65,7 @@ async fn read(
         limit: piece.rows,
     };
     let within = Within { column: by, from: piece.slice.from.as_deref(), to: piece.slice.to.as_deref() };
-    let (query, values) = page.query_within(reader.checked.database, Some(within));
+    let (query, values) = snapshot::query(reader, &page, Some(within));
     let rows = reader.source.ask(&query, &values).await?;
     let full = rows.len() >= piece.rows as usize;
     let outbox = match &reader.capture.how {

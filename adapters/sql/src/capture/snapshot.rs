@@ -1,12 +1,13 @@
 //! The first reading of a table: by its key, a piece at a time, from wherever it had come.
 
+use gatehouse_core::Value;
 use gatehouse_core::adapter::Intake;
 use gatehouse_core::fault::Fault;
 
 use super::file::How;
 use super::hand::{self, Op};
 use super::position::Snapshot;
-use super::sql::Page;
+use super::sql::{Page, Within};
 use super::{Open, Reader};
 use crate::file::Database;
 
@@ -29,12 +30,7 @@ pub(super) async fn step(
         past: None,
         limit: reader.capture.batch,
     };
-    let (mut sql, values) = page.query(reader.checked.database);
-    if let (Database::MySql, How::Log { .. }) = (reader.checked.database, &reader.capture.how) {
-        // A transaction stands in the log a moment before it can be seen, and holds its rows until then: with a lock of its own
-        // this look waits for it, and is never older than what was handed over of the log.
-        sql.push_str(" LOCK IN SHARE MODE");
-    }
+    let (sql, values) = query(reader, &page, None);
     let rows = reader.source.ask(&sql, &values).await?;
     let full = rows.len() >= reader.capture.batch as usize;
     let endpoint = reader.full_name();
@@ -54,4 +50,15 @@ pub(super) async fn step(
         _ => Snapshot::Done,
     };
     Ok(())
+}
+
+/// The query of a piece that is read beside changes: never older than a change that was handed over before it.
+pub(super) fn query(reader: &Reader, page: &Page<'_>, within: Option<Within<'_>>) -> (String, Vec<Value>) {
+    let (mut sql, values) = page.query_within(reader.checked.database, within);
+    if let (Database::MySql, How::Log { .. }) = (reader.checked.database, &reader.capture.how) {
+        // A transaction stands in the log a moment before it can be seen, and holds its rows until then: with a lock of its own
+        // this look waits for it, and is never older than what was handed over of the log.
+        sql.push_str(" LOCK IN SHARE MODE");
+    }
+    (sql, values)
 }

@@ -8,6 +8,7 @@ use gatehouse_core::Value;
 use gatehouse_core::adapter::{Behind, Intake};
 use gatehouse_core::fault::{Code, Fault};
 
+use super::change::emptied;
 use super::hand::{self, Change, Op};
 use super::install::{self, CHANGES};
 use super::{Open, Reader};
@@ -108,39 +109,17 @@ fn plan(reader: &Reader, row: &Written) -> Result<Vec<Change>, Fault> {
         Fault::new(Code::Invalid, format!("table `{}` is not read any more; its changes are kept here", row.table))
     })?;
     let document = |text: &Option<String>| text.as_deref().map(|text| only(open, hand::decode(text)?)).transpose();
-    let (before, after) = (document(&row.before)?, document(&row.after)?);
-    let original = row.after.as_ref().or(row.before.as_ref()).cloned().unwrap_or_default();
+    let before = document(&row.before)?.zip(row.before.clone());
+    let after = document(&row.after)?.zip(row.after.clone());
     let missing = || Fault::new(Code::Malformed, format!("the change `{}` lacks its row", row.op));
-    match row.op.as_str() {
-        "insert" => {
-            let after = after.ok_or_else(missing)?;
-            Ok(vec![open.change_of(Op::Insert, row.id.clone(), after, None, original)])
-        }
-        "delete" => {
-            let before = before.ok_or_else(missing)?;
-            Ok(vec![open.change_of(Op::Delete, row.id.clone(), before, None, original)])
-        }
-        "update" => {
-            let (before, after) = (before.ok_or_else(missing)?, after.ok_or_else(missing)?);
-            let key = open.key_names();
-            if hand::values(&before, &key) == hand::values(&after, &key) {
-                return Ok(vec![open.change_of(Op::Update, row.id.clone(), after, Some(before), original)]);
-            }
-            let gone = row.before.clone().unwrap_or_default();
-            Ok(vec![
-                open.change_of(Op::Delete, format!("{}-gone", row.id), before, None, gone),
-                open.change_of(Op::Insert, format!("{}-here", row.id), after, None, original),
-            ])
-        }
-        "truncate" => Err(Fault::new(
-            Code::Invalid,
-            format!(
-                "table `{}` was emptied with TRUNCATE, which does not tell its rows: empty the targets by hand",
-                row.table
-            ),
-        )),
-        other => Err(Fault::new(Code::Malformed, format!("`{other}` is no change that is known"))),
-    }
+    let (op, before, after) = match row.op.as_str() {
+        "insert" => (Op::Insert, None, Some(after.ok_or_else(missing)?)),
+        "delete" => (Op::Delete, Some(before.ok_or_else(missing)?), None),
+        "update" => (Op::Update, Some(before.ok_or_else(missing)?), Some(after.ok_or_else(missing)?)),
+        "truncate" => return Err(Fault::new(Code::Invalid, emptied(&row.table))),
+        other => return Err(Fault::new(Code::Malformed, format!("`{other}` is no change that is known"))),
+    };
+    Ok(open.changes_of(op, &row.id, before, after, true))
 }
 
 /// The columns that are wanted of a row.

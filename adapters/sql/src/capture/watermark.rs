@@ -150,13 +150,15 @@ impl Pass<'_> {
             let open = matches!((&first.open, &marks.open), (Some(then), Some(now)) if !then.is_disjoint(now));
             open && first.at.elapsed() > self.overlap * 2
         });
-        let note = late.then(|| {
+        let (table, overlap) = (self.open.name(), self.overlap);
+        let note = if late {
             format!(
-                "the first reading of `{}` waits until the transactions that were open at its start have ended",
-                self.open.name()
+                "the first reading of `{table}` waits until the transactions that were open at its start have ended"
             )
-        });
-        Ok(Found { note, ..Found::default() })
+        } else {
+            format!("the first reading of `{table}` begins once its `overlap` of {overlap:?} has passed")
+        };
+        Ok(Found { note: Some(note), ..Found::default() })
     }
 
     async fn newest(&self) -> Result<Value, Fault> {

@@ -97,7 +97,7 @@ impl Link {
         most: usize,
         seconds: usize,
     ) -> Result<Answer, Fault> {
-        let ask = || -> Result<Answer, Error> {
+        let ask = || -> Result<Result<Answer, Fault>, Error> {
             let mut statement = self.connection.preallocate()?;
             // Not every driver has it; the engine's deadline holds all the same.
             let _ = statement.set_query_timeout_sec(seconds);
@@ -107,13 +107,12 @@ impl Link {
                 .collect();
             let mut answer = Answer::default();
             if let Some(mut cursor) = statement.execute(sql, bound.as_slice())? {
-                read(&mut cursor, &mut answer, most)?;
-                return Ok(answer);
+                return Ok(read(&mut cursor, &mut answer, most)?.map(|()| answer));
             }
             answer.affected = statement.row_count()?.unwrap_or(0) as u64;
-            Ok(answer)
+            Ok(Ok(answer))
         };
-        ask().map_err(|error| explain(&error))
+        ask().map_err(|error| explain(&error))?
     }
 
     /// The columns of a table; `None` where it is not there.
@@ -196,7 +195,7 @@ impl Link {
     }
 }
 
-fn read(cursor: &mut impl Cursor, answer: &mut Answer, most: usize) -> Result<(), Error> {
+fn read(cursor: &mut impl Cursor, answer: &mut Answer, most: usize) -> Result<Result<(), Fault>, Error> {
     let count = u16::try_from(cursor.num_result_cols()?).unwrap_or(0);
     for at in 1..=count {
         answer.columns.push((cursor.col_name(at)?, cursor.col_data_type(at)?));
@@ -208,11 +207,23 @@ fn read(cursor: &mut impl Cursor, answer: &mut Answer, most: usize) -> Result<()
         for at in 1..=count {
             let mut text = Vec::new();
             let there = row.get_text(at, &mut text)?;
-            texts.push(there.then(|| String::from_utf8_lossy(&text).into_owned()));
+            let Ok(text) = String::from_utf8(text) else {
+                let column = answer.columns.get(usize::from(at) - 1).map(|(name, _)| name.as_str());
+                return Ok(Err(foreign(column.unwrap_or_default(), answer.rows.len() + 1)));
+            };
+            texts.push(there.then_some(text));
         }
         answer.rows.push(texts);
     }
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// The driver hands over bytes in a charset of its own: what is guessed of them would be written elsewhere.
+fn foreign(column: &str, row: usize) -> Fault {
+    let text = format!(
+        "column `{column}` of row {row} of the answer is not UTF-8: let the driver say Unicode, in `address` (`CHARSET=UTF8` or what it calls it) or in its environment (`NLS_LANG=.AL32UTF8`, `DB2CODEPAGE=1208`), or convert the column in the statement"
+    );
+    Fault::new(Code::Malformed, text)
 }
 
 impl Answer {

@@ -17,10 +17,10 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::super::Reader;
+use super::super::change::emptied;
 use super::super::hand::Op;
-use super::cells::{self, Cell, Charsets, Shape};
-use super::words;
-use super::{Log, Piece, Told};
+use super::cells::{self, Cells, Charsets, Shape};
+use super::{Log, Piece, Told, documents, words};
 use crate::mysql;
 
 /// After how long without a word from the server the connection counts as lost; it is asked to speak each 10 s.
@@ -28,6 +28,9 @@ const SILENCE: Duration = Duration::from_secs(35);
 
 /// How many bytes of changes are handed over at once.
 const HELD: usize = 16 << 20;
+
+/// How many bytes of the log are passed over before what was found until then is handed over, and the place saved.
+const PASSED: usize = 16 << 20;
 
 /// How many bytes of a transaction are held before its end is known. A larger one is read twice.
 const UNSURE: usize = 64 << 20;
@@ -94,8 +97,8 @@ struct Raw {
     at: (u64, u64),
     shape: Arc<Shape>,
     op: Op,
-    before: Option<Vec<Cell>>,
-    after: Option<Vec<Cell>>,
+    before: Option<Cells>,
+    after: Option<Cells>,
     committed: u32,
     size: usize,
 }
@@ -118,6 +121,8 @@ struct Binlog {
     /// The stream has said which form its events have.
     formed: bool,
     heard: Instant,
+    /// How many bytes of the log were taken in since something was handed over.
+    passed: usize,
 }
 
 /// Opens the binlog at a mark.
@@ -139,6 +144,7 @@ pub(super) async fn open(reader: &Reader, mark: Option<&Value>) -> Result<Box<dy
         shapes: HashMap::new(),
         formed: false,
         heard: Instant::now(),
+        passed: 0,
     }))
 }
 
@@ -146,7 +152,9 @@ pub(super) async fn open(reader: &Reader, mark: Option<&Value>) -> Result<Box<dy
 pub(super) async fn stream(reader: &Reader, mark: &Mark, number: u32) -> Result<BinlogStream, Fault> {
     let password = reader.password.as_ref().map(gatehouse_core::secret::Secret::expose);
     let opened = async {
-        let mut connection = Conn::new(mysql::options(&reader.checked, password)).await?;
+        // A row may be larger than what the server takes from a client.
+        let options = mysql::options(&reader.checked, password).max_allowed_packet(Some(1 << 30));
+        let mut connection = Conn::new(options).await?;
         // It is to speak each 10 s; and not to give up while what it said is being handed over.
         connection
             .query_drop("SET @master_heartbeat_period = 10000000000, @source_heartbeat_period = 10000000000")
@@ -178,7 +186,9 @@ impl Log for Binlog {
     async fn next(&mut self, reader: &Reader, run: &str, most: usize, wait: Duration) -> Result<Piece, Fault> {
         let deadline = Instant::now() + wait;
         let (mut rows, mut said, mut size) = (Vec::new(), Vec::new(), 0);
-        while rows.len() < most && size < HELD && said.is_empty() {
+        // When the last of the log was written, where the server has more.
+        let mut last = None;
+        while rows.len() < most && size < HELD && said.is_empty() && (self.passed < PASSED || !self.next.is_empty()) {
             if let Some(next) = self.next.pop_front() {
                 match next {
                     Next::Row(raw) => {
@@ -206,6 +216,8 @@ impl Log for Binlog {
             match tokio::time::timeout(left, self.stream.next()).await {
                 Ok(Some(Ok(event))) => {
                     self.heard = Instant::now();
+                    self.passed += event.data().len();
+                    last = Some(event.header().timestamp()).filter(|at| *at > 0).or(last);
                     self.take(reader, &event).await?;
                 }
                 Ok(Some(Err(error))) => return Err(super::binlog_server::explain(&error)),
@@ -213,16 +225,23 @@ impl Log for Binlog {
                 Err(_) if self.heard.elapsed() >= SILENCE => {
                     return Err(Fault::new(Code::Unreachable, "the log's connection is silent"));
                 }
-                Err(_) => break,
+                Err(_) => {
+                    last = None;
+                    break;
+                }
             }
             if waits && self.next.is_empty() && Instant::now() >= deadline {
                 break;
             }
         }
-        let age = rows.last().map(|raw| age(raw.committed));
+        let age = rows.last().map(|raw| raw.committed).or(last).map(age);
         let mut told = self.changes(reader, run, rows).await?;
         told.extend(said);
-        Ok(Piece { told, mark: self.mark.value(), age })
+        let far = self.passed >= PASSED;
+        if far || !told.is_empty() {
+            self.passed = 0;
+        }
+        Ok(Piece { told, mark: self.mark.value(), far, age })
     }
 
     async fn awake(&mut self) -> Fault {
@@ -311,7 +330,7 @@ impl Binlog {
             words::Said::Truncate { schema: named, table } => {
                 let schema = named.as_deref().unwrap_or(&schema);
                 if let Some(open) = cells::open(reader, schema, &table) {
-                    let (table, text) = (open.name(), super::emptied(&open.name()));
+                    let (table, text) = (open.name(), emptied(&open.name()));
                     self.push(Next::Words { table, at, document: String::new(), text });
                 }
                 self.standing(reader, at).await?;
@@ -424,14 +443,24 @@ impl Binlog {
     async fn changes(&mut self, reader: &Reader, run: &str, rows: Vec<Raw>) -> Result<Vec<Told>, Fault> {
         let all: Vec<_> =
             rows.iter().flat_map(|raw| raw.before.iter().chain(&raw.after).map(|cells| (&raw.shape, cells))).collect();
-        let mut documents = cells::documents(reader, &all).await?.into_iter();
+        let mut documents = documents::documents(reader, &all).await?.into_iter();
         let mut told = Vec::with_capacity(rows.len());
         for raw in &rows {
             let mut read = |there: bool| there.then(|| documents.next()).flatten();
             let (before, after) = (read(raw.before.is_some()), read(raw.after.is_some()));
             let id = format!("{run}-{}-{}-{}", raw.file, raw.at.0, raw.at.1);
             let Some(open) = reader.tables.iter().find(|open| open.name() == raw.shape.table) else { continue };
-            told.extend(super::changes_of(open, raw.op, &id, before, after, true).into_iter().map(Told::Change));
+            match (before, after) {
+                (Some(Err((_, fault))), Some(Ok((_, document)) | Err((document, _))))
+                | (Some(Err((document, fault))), None)
+                | (_, Some(Err((document, fault)))) => {
+                    told.push(Told::Unreadable { table: open.name(), id, document, fault });
+                }
+                (before, after) => {
+                    let (before, after) = (before.and_then(Result::ok), after.and_then(Result::ok));
+                    told.extend(open.changes_of(raw.op, &id, before, after, true).into_iter().map(Told::Change));
+                }
+            }
         }
         Ok(told)
     }

@@ -2,11 +2,10 @@
 //! is made here; texts in another charset than Unicode, floating numbers and shapes the server itself is asked for.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
-use gatehouse_core::{Value, json};
 use mysql_async::Value as Got;
 use mysql_async::binlog::events::{OptionalMetaExtractor, OptionalMetadataField, RowsEventData, TableMapEvent};
 use mysql_async::binlog::value::BinlogValue;
@@ -18,9 +17,6 @@ use crate::mysql;
 
 /// The charset of bytes that are no text.
 const BINARY: u16 = 63;
-
-/// How many values the server is asked for at once.
-const ASKED: usize = 500;
 
 /// The charsets of a server, by the numbers that its log has.
 #[derive(Debug)]
@@ -55,6 +51,8 @@ pub(super) enum Cell {
     Made(Value),
     /// The server makes it: the expression of a parameter, and the parameter.
     Ask(String, String),
+    /// It cannot be read: what stands there, and why.
+    Bad(String, Box<Fault>),
 }
 
 /// A row's values, of the columns that are wanted.
@@ -88,7 +86,7 @@ struct Column {
     /// The type in the catalogue's words.
     catalogue: String,
     /// Its text is JSON.
-    document: bool,
+    is_document: bool,
 }
 
 /// The table that is read under this name.
@@ -162,7 +160,7 @@ pub(super) async fn shape(
             unsigned: false,
             words,
             catalogue,
-            document: documents.contains(&name),
+            is_document: documents.contains(&name),
             name,
         });
     }
@@ -227,35 +225,47 @@ impl Shape {
         let mut from = ParseBuf(event.rows_data());
         let mut rows = Vec::new();
         while !from.is_empty() {
-            let before = before.is_some().then(|| self.row(&mut from)).transpose()?;
-            rows.push((before, after.is_some().then(|| self.row(&mut from)).transpose()?));
+            let before = before.is_some().then(|| self.row(&mut from));
+            rows.push((before, after.is_some().then(|| self.row(&mut from))));
         }
         Ok(rows)
     }
 
-    fn row<'a>(&'a self, from: &mut ParseBuf<'a>) -> Result<Cells, Fault> {
-        let odd = || Fault::new(Code::BadAnswer, "the log has a row that is cut off");
-        let nulls = from.checked_eat(self.columns.len().div_ceil(8)).ok_or_else(odd)?;
+    /// A row's values. Of one that cannot be read only what stands there is known; where it is not even known where it ends, it is
+    /// the last one, and takes what is behind it in its event with it.
+    fn row<'a>(&'a self, from: &mut ParseBuf<'a>) -> Cells {
+        let cut_off = |name: &str| {
+            let text = format!(
+                "the log cannot be read from `{name}` of this row on: it and the rows behind it in the same event are not known"
+            );
+            Cell::Bad(String::new(), Box::new(Fault::new(Code::Malformed, text)))
+        };
+        let nulls = from.checked_eat(self.columns.len().div_ceil(8));
         let mut cells = Vec::with_capacity(self.columns.len());
         for (at, column) in self.columns.iter().enumerate() {
-            let is_null = nulls.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
-            let value = if is_null {
-                BinlogValue::Value(Got::NULL)
-            } else if column.kind == ColumnType::MYSQL_TYPE_TIME2 {
-                let digits = column.about.first().copied().unwrap_or(0);
-                let bytes = from.checked_eat(3 + usize::from(digits.div_ceil(2))).ok_or_else(odd)?;
-                BinlogValue::Value(time(bytes))
-            } else {
-                from.parse((column.kind, column.about.as_slice(), column.unsigned, false)).map_err(|_| odd())?
+            let value = nulls.and_then(|nulls| {
+                if nulls.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1) {
+                    return Some(BinlogValue::Value(Got::NULL));
+                }
+                if column.kind == ColumnType::MYSQL_TYPE_TIME2 {
+                    let digits = column.about.first().copied().unwrap_or(0);
+                    return from.checked_eat(3 + usize::from(digits.div_ceil(2))).map(time).map(BinlogValue::Value);
+                }
+                from.parse((column.kind, column.about.as_slice(), column.unsigned, false)).ok()
+            });
+            let Some(value) = value else {
+                cells.push(cut_off(&column.name));
+                *from = ParseBuf(&[]);
+                return cells;
             };
             if column.wanted {
-                cells.push(self.cell(column, &value)?);
+                cells.push(self.cell(column, &value).unwrap_or_else(|fault| Cell::Bad(raw(&value), Box::new(fault))));
             }
         }
-        Ok(cells)
+        cells
     }
 
-    fn names(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.columns.iter().filter(|column| column.wanted).map(|column| &column.name)
     }
 
@@ -267,7 +277,7 @@ impl Shape {
             BinlogValue::Jsonb(document) => {
                 let document = Got::try_from(BinlogValue::Jsonb(document.clone())).map_err(|_| odd())?;
                 let Got::Bytes(bytes) = document else { return Err(odd()) };
-                return Ok(Cell::Made(hand::decode(&String::from_utf8(bytes).map_err(|_| odd())?)?));
+                return column.document(&String::from_utf8(bytes).map_err(|_| odd())?);
             }
             BinlogValue::JsonDiff(_) => return Err(odd()),
         };
@@ -385,6 +395,17 @@ fn fraction(micros: u32, digits: u8) -> String {
     }
 }
 
+/// A value that is not understood, as a person may be shown it.
+fn raw(value: &BinlogValue<'_>) -> String {
+    match value {
+        BinlogValue::Value(Got::Bytes(bytes)) => {
+            String::from_utf8(bytes.clone()).unwrap_or_else(|_| format!("\\x{}", hex(bytes)))
+        }
+        BinlogValue::Value(value) => value.as_sql(true),
+        BinlogValue::Jsonb(_) | BinlogValue::JsonDiff(_) => String::new(),
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -403,7 +424,14 @@ impl Column {
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Fault::new(Code::Malformed, format!("`{}` holds a text that is not UTF-8", self.name)))?;
-        Ok(Cell::Made(if self.document { hand::decode(text)? } else { Value::from(text) }))
+        if self.is_document { self.document(text) } else { Ok(Cell::Made(Value::from(text))) }
+    }
+
+    fn document(&self, text: &str) -> Result<Cell, Fault> {
+        hand::decode(text).map(Cell::Made).map_err(|fault| {
+            let text = format!("`{}` holds a document that cannot be read: {}", self.name, fault.public);
+            Fault { public: text, ..fault }
+        })
     }
 
     /// The expression of a floating number; one with a fixed count of digits is written with all of them.
@@ -413,41 +441,6 @@ impl Column {
             _ => format!("CAST(? AS {word})"),
         }
     }
-}
-
-/// The documents of rows, in their order.
-pub(super) async fn documents(
-    reader: &Reader,
-    rows: &[(&Arc<Shape>, &Vec<Cell>)],
-) -> Result<Vec<(Value, String)>, Fault> {
-    let asked: Vec<(&String, &String)> = rows
-        .iter()
-        .flat_map(|(_, cells)| cells.iter())
-        .filter_map(|cell| if let Cell::Ask(expression, value) = cell { Some((expression, value)) } else { None })
-        .collect();
-    let mut answers = Vec::with_capacity(asked.len());
-    for some in asked.chunks(ASKED) {
-        let expressions: Vec<_> = some.iter().map(|(expression, _)| expression.as_str()).collect();
-        let values: Vec<_> = some.iter().map(|(_, value)| Value::from(value.as_str())).collect();
-        let sql = format!("SELECT JSON_ARRAY({})", expressions.join(", "));
-        let answer = reader.source.ask(&sql, &values).await?;
-        let answer = answer.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-        match hand::decode(&answer.unwrap_or_default())? {
-            Value::List(list) if list.len() == some.len() => answers.extend(list),
-            _ => return Err(Fault::new(Code::BadAnswer, "values are missing in an answer")),
-        }
-    }
-    let mut answers = answers.into_iter();
-    let document = |(shape, cells): &(&Arc<Shape>, &Vec<Cell>)| {
-        let value = |cell: &Cell| match cell {
-            Cell::Made(value) => value.clone(),
-            Cell::Ask(..) => answers.next().unwrap_or(Value::Null),
-        };
-        let row: Value = shape.names().cloned().zip(cells.iter().map(value)).collect();
-        let text = String::from_utf8_lossy(&json::encode(&row)).into_owned();
-        (row, text)
-    };
-    Ok(rows.iter().map(document).collect())
 }
 
 #[cfg(test)]
@@ -473,5 +466,38 @@ mod tests {
         for (micros, digits, wanted) in [(120_000, 0, ""), (120_000, 3, ".120"), (1, 6, ".000001"), (0, 2, ".00")] {
             assert_eq!(fraction(micros, digits), wanted);
         }
+    }
+
+    #[test]
+    fn a_row_that_is_cut_off_is_the_last_of_its_event() {
+        let column = |name: &str, kind, about: &[u8], wanted| Column {
+            name: name.to_owned(),
+            wanted,
+            kind,
+            about: about.to_vec(),
+            foreign: None,
+            binary: false,
+            unsigned: false,
+            words: Vec::new(),
+            catalogue: String::new(),
+            is_document: false,
+        };
+        let columns = vec![
+            column("id", ColumnType::MYSQL_TYPE_LONG, &[], true),
+            column("name", ColumnType::MYSQL_TYPE_VARCHAR, &[40, 0], false),
+        ];
+        let shape = Shape { table: "t".to_owned(), columns, zone: "UTC".to_owned() };
+        // The second name says that it is longer than what there is.
+        let bytes = [0, 1, 0, 0, 0, 2, b'o', b'k', 0, 2, 0, 0, 0, 30, b'x'];
+        let mut from = ParseBuf(&bytes);
+        let first = shape.row(&mut from);
+        assert!(matches!(first.as_slice(), [Cell::Made(id)] if id.to_string() == "1"), "{first:?}");
+        let second = shape.row(&mut from);
+        assert!(
+            matches!(second.as_slice(), [Cell::Made(_), Cell::Bad(_, fault)] if fault.public.contains("from `name`")),
+            "{second:?}"
+        );
+        assert!(from.is_empty());
+        assert!(matches!(shape.row(&mut from).as_slice(), [Cell::Bad(..)]));
     }
 }

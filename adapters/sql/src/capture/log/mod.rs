@@ -8,6 +8,7 @@
 mod binlog;
 mod binlog_server;
 mod cells;
+mod documents;
 mod guard;
 mod pgoutput;
 mod postgres;
@@ -25,7 +26,7 @@ use gatehouse_core::fault::{Code, Fault, Verdict};
 use tokio::time::Instant;
 
 use super::file::{How, Lost};
-use super::hand::{self, Change, Op};
+use super::hand::{self, Change};
 use super::install::Status;
 use super::position::{Position, Snapshot, TablePosition};
 use super::{Place, Reader};
@@ -54,7 +55,9 @@ pub(super) struct Piece {
     pub(super) told: Vec<Told>,
     /// Where the log is read on from once these are handed over; words of the database's own.
     pub(super) mark: Value,
-    /// How long ago the last of them was committed.
+    /// That is far ahead, with whatever was passed over: worth to be saved also where nothing is handed over.
+    pub(super) far: bool,
+    /// How long ago the last of them was committed, or of what was passed over.
     pub(super) age: Option<Duration>,
 }
 
@@ -99,9 +102,8 @@ pub(super) async fn drain(
         let look = guard::look(reader, place.position.log.as_ref()).await?;
         if look.over && guard::drops(reader) {
             drop(open);
-            anew(reader, &mut place.position).await?;
+            anew(reader, place).await?;
             behind.notes.push(look.note.unwrap_or_default());
-            place.save().await?;
             return Ok(true);
         }
         open.notes = look.note.into_iter().collect();
@@ -121,7 +123,7 @@ pub(super) async fn drain(
         lost = open.log.awake() => return Err(lost),
     }
     let mark_moved = place.position.log.as_ref() != Some(&piece.mark);
-    let moved = mark_moved && (handed || open.confirmed.elapsed() >= IDLE);
+    let moved = mark_moved && (handed || piece.far || open.confirmed.elapsed() >= IDLE);
     if moved {
         place.position.log = Some(piece.mark);
     }
@@ -137,30 +139,6 @@ pub(super) async fn confirm(place: &mut Place) -> Result<(), Fault> {
     open.confirmed = Instant::now();
     place.log = Some(open);
     Ok(())
-}
-
-/// The changes that one of the log is: two where a row's key has changed. `whole` tells whether the row before is all of it.
-fn changes_of(
-    open: &super::Open,
-    op: Op,
-    id: &str,
-    old: Option<(Value, String)>,
-    new: Option<(Value, String)>,
-    whole: bool,
-) -> Vec<Change> {
-    let key = open.key_names();
-    match (old, new) {
-        (Some((old, gone)), Some((new, text))) if hand::values(&old, &key) != hand::values(&new, &key) => vec![
-            open.change_of(Op::Delete, format!("{id}-gone"), old, None, gone),
-            open.change_of(Op::Insert, format!("{id}-here"), new, None, text),
-        ],
-        (old, Some((new, text))) => {
-            let before = old.map(|(old, _)| old).filter(|_| whole);
-            vec![open.change_of(op, id.to_owned(), new, before, text)]
-        }
-        (Some((old, text)), None) => vec![open.change_of(op, id.to_owned(), old, None, text)],
-        (None, None) => Vec::new(),
-    }
 }
 
 async fn hand_over(reader: &Reader, intake: &dyn Intake, told: Vec<Told>) -> Result<(), Fault> {
@@ -181,15 +159,16 @@ async fn hand_over(reader: &Reader, intake: &dyn Intake, told: Vec<Told>) -> Res
 /// Opens the log where it was left; or from its beginning where its place is lost and that is declared.
 async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
     if let Some(why) = lost(reader, &place.position).await? {
-        let How::Log { lost: Lost::Anew, .. } = reader.capture.how else {
+        let declared = matches!(reader.capture.how, How::Log { lost: Lost::Anew, .. });
+        // Before anything was read there is nothing that was missed.
+        if !declared && place.position.log.is_some() {
             let text = format!(
                 "`{}` has lost its place in the log: {why}. Changes were missed. Say `lost: anew` under `capture`, and every table is read from its beginning",
                 reader.full_name()
             );
             return Err(Fault::new(Code::Misconfigured, text).verdict(Verdict::Hold));
-        };
-        anew(reader, &mut place.position).await?;
-        place.save().await?;
+        }
+        anew(reader, place).await?;
     }
     let log = match reader.checked.database {
         Database::Postgres => postgres::open(reader, place.position.log.as_ref()).await?,
@@ -215,25 +194,22 @@ async fn lost(reader: &Reader, position: &Position) -> Result<Option<String>, Fa
     }
 }
 
-/// Everything is read from its beginning, as another reading of the source: its rows have new ids.
-async fn anew(reader: &Reader, position: &mut Position) -> Result<(), Fault> {
+/// Everything is read from its beginning, as another reading of the source: its rows have new ids. That is saved before the
+/// server lets go of what it keeps: whoever dies in between makes the slot when it begins, and has missed nothing.
+async fn anew(reader: &Reader, place: &mut Place) -> Result<(), Fault> {
+    place.position = Position { run: super::new_run(), ..Position::default() };
+    place.awaited.clear();
+    place.save().await?;
     match reader.checked.database {
-        Database::Postgres => slot::renew(reader).await?,
+        Database::Postgres => slot::renew(reader).await,
         // There is nothing that the server keeps for us.
-        Database::MySql => {}
-        Database::Sqlite | Database::Odbc => return Err(no_log()),
+        Database::MySql => Ok(()),
+        Database::Sqlite | Database::Odbc => Err(no_log()),
     }
-    *position = Position { run: super::new_run(), ..Position::default() };
-    Ok(())
 }
 
 fn no_log() -> Fault {
     Fault::new(Code::Misconfigured, "this database has no log that can be read: read it `by: trigger`")
-}
-
-/// The words with which a person is told that a table was emptied.
-fn emptied(table: &str) -> String {
-    format!("table `{table}` was emptied with TRUNCATE, which does not tell its rows: empty the targets by hand")
 }
 
 /// Lets the first reading of tables begin once every transaction has ended that was open when they were taken up: what one of

@@ -10,6 +10,7 @@ use gatehouse_core::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::super::change::emptied;
 use super::super::hand::{self, Change, Op};
 use super::super::{Open, Reader};
 use super::pgoutput::{self, Message, Tuple};
@@ -139,7 +140,7 @@ impl Log for Postgres {
         let told = changes(reader, run, raw).await?;
         let now = jiff::Timestamp::now().as_microsecond() - 946_684_800_000_000;
         let age = committed.map(|at| Duration::from_micros(u64::try_from(now - at).unwrap_or(0)));
-        Ok(Piece { told, mark: self.mark.value(), age })
+        Ok(Piece { told, mark: self.mark.value(), far: false, age })
     }
 
     async fn awake(&mut self) -> Fault {
@@ -296,7 +297,7 @@ async fn changes(reader: &Reader, run: &str, raw: Vec<Raw>) -> Result<Vec<Told>,
         let id = format!("{run}-{:x}-{}", raw.at.0, raw.at.1);
         let Some(open) = reader.tables.iter().find(|open| open.name() == table) else { continue };
         let Some(op) = raw.op else {
-            let text = super::emptied(&table);
+            let text = emptied(&table);
             told.push(Told::Unreadable { table, id, document: String::new(), fault: Fault::new(Code::Invalid, text) });
             continue;
         };
@@ -328,7 +329,7 @@ async fn made(
         (Ok(old), Ok(new)) => (old, new),
         (Err(fault), _) | (_, Err(fault)) => return Ok(Err(fault)),
     };
-    let Some((mut row, mut text)) = new else { return Ok(Ok(super::changes_of(open, op, id, old, None, false))) };
+    let Some((mut row, mut text)) = new else { return Ok(Ok(open.changes_of(op, id, old, None, false))) };
     let mut id = id.to_owned();
     let missing = raw.new.as_ref().map(Row::unchanged).unwrap_or_default();
     if !missing.is_empty() {
@@ -343,7 +344,7 @@ async fn made(
         }
     }
     let whole = raw.old.as_ref().is_some_and(|old| !old.identity_only);
-    Ok(Ok(super::changes_of(open, op, &id, old, Some((row, text)), whole)))
+    Ok(Ok(open.changes_of(op, &id, old, Some((row, text)), whole)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use sha2::{Digest, Sha256};
 
-use super::super::file::{How, Lost};
+use super::super::file::{Above, How, Lost};
 use super::super::install::Status;
 use super::super::source::Texts;
 use super::super::sql::text;
@@ -259,7 +259,7 @@ pub(super) async fn must_be_there(reader: &Reader) -> Result<(), Fault> {
         let text = format!("there is no publication `{}`; {install}", name(reader));
         return Err(Fault::new(Code::Misconfigured, text).verdict(Verdict::Hold));
     }
-    let renewed = matches!(reader.capture.how, How::Log { lost: Lost::Anew, .. });
+    let renewed = matches!(reader.capture.how, How::Log { lost: Lost::Anew, .. } | How::Log { above: Above::Anew, .. });
     if !renewed && slot(reader).await?.is_none() {
         let text = format!("there is no slot `{}`; {install}", name(reader));
         return Err(Fault::new(Code::Misconfigured, text).verdict(Verdict::Hold));
