@@ -112,6 +112,21 @@ pub(crate) async fn each(address: &str, path: &str, bodies: Vec<Bytes>, connecti
     Ok(())
 }
 
+/// What a plain GET is answered.
+pub(crate) async fn get(address: &str, path: &str) -> anyhow::Result<String> {
+    let mut sender = connect(address).await?;
+    let request = http::Request::get(path).header("host", address).body(Full::default())?;
+    let body = http_body_util::Limited::new(sender.send_request(request).await?.into_body(), 16 << 20);
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|error| anyhow::anyhow!(error))?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 async fn drain(mut body: Incoming) -> anyhow::Result<()> {
     while let Some(frame) = body.frame().await {
         frame?;

@@ -5,7 +5,8 @@
 //! consumer → hyper out → ack. Gatehouse does the same with decoding, mapping, judging, routing and mapping out.
 //!
 //! With `sync` it measures callers that wait instead ([`sync`]): no broker is needed for that.
-//! `upsert` as the first word measures writes into PostgreSQL instead ([`upsert`]), `backlog` a target that was away ([`backlog`]).
+//! `upsert` as the first word measures writes into PostgreSQL instead ([`upsert`]), `backlog` a target that was away
+//! ([`backlog`]), `table` the first reading of a table ([`table`]).
 //!
 //! `./test bench` runs it on a RabbitMQ that it starts; `GATEHOUSE_TEST_AMQP_310` names another broker.
 
@@ -16,6 +17,7 @@ mod process;
 mod raw;
 mod site;
 mod sync;
+mod table;
 mod upsert;
 
 use std::io::Write;
@@ -35,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         }
         Some("forward") => runtime.block_on(sync::forward(&arguments[2], &arguments[3])),
         Some("sync") => runtime.block_on(sync::run(arguments.iter().any(|argument| argument == "--quick"))),
+        Some("table") => runtime.block_on(table::run(arguments.iter().any(|argument| argument == "--quick"))),
         Some("upsert") => runtime.block_on(upsert::run(arguments.iter().any(|argument| argument == "--quick"))),
         Some("backlog") => runtime.block_on(backlog::run(arguments.iter().any(|argument| argument == "--quick"))),
         _ => runtime.block_on(contest::run(arguments.iter().any(|argument| argument == "--quick"))),
