@@ -42,6 +42,7 @@ on_both!(
     what_the_broker_gives_up_on_says_why,
     a_contradiction_names_queue_argument_and_mend,
     a_full_queue_refuses_and_keeps_what_it_confirmed,
+    each_publish_is_told_its_own_confirm,
     a_deleted_queue_is_declared_and_consumed_again,
     a_refused_login_is_tried_slowly_and_tells_no_secret,
     the_next_host_is_tried,
@@ -218,8 +219,11 @@ async fn a_full_queue_refuses_and_keeps_what_it_confirmed(broker: &'static Broke
     assert!(refused > 0 && confirmed.len() >= 100, "{refused} refused, {} confirmed", confirmed.len());
     let mut consumer = test.bus.consume(A, 100).await.expect("consumes");
     let mut there = BTreeSet::new();
-    while there.len() < confirmed.len() {
-        let delivered = next(&mut consumer).await;
+    while !confirmed.is_subset(&there) {
+        let Ok(delivered) = timeout(LONG, consumer.next()).await else {
+            panic!("lost: {:?}", confirmed.difference(&there).collect::<Vec<_>>());
+        };
+        let delivered = delivered.expect("the bus lives");
         assert!(there.insert(delivered.parcel.id.clone()), "{} twice", delivered.parcel.id);
         delivered.settlement.done().await.expect("settled");
     }
@@ -227,6 +231,59 @@ async fn a_full_queue_refuses_and_keeps_what_it_confirmed(broker: &'static Broke
     // There is room again.
     test.bus.publish(A, parcel("later"), SOON).await.expect("confirmed");
     assert_eq!(next(&mut consumer).await.parcel.id, "later");
+    drop(consumer);
+    test.end().await;
+}
+
+/// Many publish at once, on all threads, into a queue that is full again and again: whoever is told yes is in the queue, and
+/// nobody else. A yes and a no that change places lose a message.
+async fn each_publish_is_told_its_own_confirm(broker: &'static Broker) {
+    let Some(_turn) = broker.shared().await else { return };
+    let spec = QueueSpec { max_bytes: Some(20_000), ..QueueSpec::default() };
+    let test = TestBus::new(broker).with_queues(&[(A, spec)]).await;
+    let body = Bytes::from(vec![b'x'; 1000]);
+    let mut consumer = test.bus.consume(A, 50).await.expect("consumes");
+    let under_way = Arc::new(AtomicUsize::new(32));
+    let publishers: Vec<_> = (0..32)
+        .map(|publisher| {
+            let (bus, body, under_way) = (test.bus.clone(), body.clone(), under_way.clone());
+            tokio::spawn(async move {
+                let mut confirmed = BTreeSet::new();
+                for n in 0..400 {
+                    let id = format!("{publisher}-{n}");
+                    match bus.publish(A, Parcel { body: body.clone(), ..parcel(id.clone()) }, LONG).await {
+                        Ok(()) => drop(confirmed.insert(id)),
+                        Err(PublishError::Refused(_)) => {}
+                        Err(other) => panic!("{id}: {other}"),
+                    }
+                }
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                confirmed
+            })
+        })
+        .collect();
+    let mut there = BTreeSet::new();
+    loop {
+        let over = under_way.load(Ordering::SeqCst) == 0;
+        match timeout(Duration::from_secs(1), consumer.next()).await {
+            Ok(delivered) => {
+                let delivered = delivered.expect("the bus lives");
+                there.insert(delivered.parcel.id.clone());
+                delivered.settlement.done().await.expect("settled");
+            }
+            // All was told before, and nothing more came.
+            Err(_) if over => break,
+            Err(_) => {}
+        }
+    }
+    let mut confirmed = BTreeSet::new();
+    for publisher in publishers {
+        confirmed.extend(timeout(LONG, publisher).await.expect("ends").expect("no panic"));
+    }
+    assert!(confirmed.len() > 500 && confirmed.len() < 32 * 400, "{} of {}", confirmed.len(), 32 * 400);
+    let lost: Vec<_> = confirmed.difference(&there).take(5).collect();
+    let refused: Vec<_> = there.difference(&confirmed).take(5).collect();
+    assert!(lost.is_empty() && refused.is_empty(), "told yes and lost: {lost:?}; told no and there: {refused:?}");
     drop(consumer);
     test.end().await;
 }

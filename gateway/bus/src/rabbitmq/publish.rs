@@ -3,10 +3,10 @@
 //! One future a publish, no task: thousands may wait at once. Not here: what is published where (`rabbitmq.rs`,
 //! `settle`, `request`).
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -212,6 +212,8 @@ pub(super) struct Lane {
     window: Arc<Semaphore>,
     dead: CancellationToken,
     returns: Option<Returns>,
+    /// Held while a publish takes its number and its place in what is to be written.
+    turn: Mutex<()>,
 }
 
 impl Lane {
@@ -223,6 +225,7 @@ impl Lane {
             window: Arc::new(Semaphore::new(window)),
             dead: CancellationToken::new(),
             returns,
+            turn: Mutex::default(),
         }))
     }
 
@@ -233,7 +236,18 @@ impl Lane {
     async fn publish(lane: Arc<Self>, out: Outgoing, permit: OwnedSemaphorePermit) -> Result<(), PublishError> {
         let _permit = permit;
         let options = BasicPublishOptions { mandatory: out.mandatory, immediate: false };
-        let sent = lane.channel.basic_publish(out.exchange, out.key, options, &out.body, out.properties).await;
+        let mut sent = pin!(lane.channel.basic_publish(out.exchange, out.key, options, &out.body, out.properties));
+        // lapin counts a publish, and only then puts its frames in the order in which they are written: of two at once the
+        // second may be written first, and each is then told the other's confirm. Both happen in its first poll, so that is
+        // one publish's at a time.
+        let begun = poll_fn(|cx| {
+            let _turn = lane.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            Poll::Ready(sent.as_mut().poll(cx))
+        });
+        let sent = match begun.await {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => sent.await,
+        };
         let confirmation = match sent {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),
