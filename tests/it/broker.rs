@@ -25,6 +25,15 @@ pub(crate) async fn in_time(test: impl Future<Output = ()>) {
     timeout(HANGS, test).await.unwrap_or_else(|_| panic!("not done after {HANGS:?}: it hangs"));
 }
 
+/// Each check on both brokers.
+macro_rules! on_both_brokers {
+    ($($check:ident),* $(,)?) => {
+        mod v310 { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { $crate::broker::in_time(super::$check(&$crate::broker::V310)).await; } )* }
+        mod v40 { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { $crate::broker::in_time(super::$check(&$crate::broker::V40)).await; } )* }
+    };
+}
+pub(crate) use on_both_brokers;
+
 /// RabbitMQ 3.10 and 4.0.
 pub(crate) static V310: Broker = Broker { version: "310", turn: RwLock::const_new(()) };
 pub(crate) static V40: Broker = Broker { version: "40", turn: RwLock::const_new(()) };

@@ -186,5 +186,32 @@ fn site(instance: &str, retry: &str, address: SocketAddr, more: &str) -> Place {
     ])
 }
 
+/// A folder for servers that only this test knows, made by the scripts that `./test` uses.
+fn own_run() -> tempfile::TempDir {
+    let run = tempfile::Builder::new().prefix("gatehouse-test.").tempdir().expect("a folder");
+    let (pid, stat) = (std::process::id(), std::fs::read_to_string("/proc/self/stat").expect("its own"));
+    let started = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(19)).expect("a start time");
+    // A run that is killed leaves servers behind; the next one clears them up by this.
+    std::fs::write(run.path().join("owner"), format!("{pid} {started}\n")).expect("written");
+    run
+}
+
+/// What a script says that works in such a folder.
+async fn say(run: &tempfile::TempDir, command: &mut Command) -> String {
+    // Files, not pipes: a server that a script starts keeps what it inherits open.
+    let out = tempfile::NamedTempFile::new().expect("a file");
+    let mut child = command
+        .env("RUN", run.path())
+        .stdin(std::process::Stdio::null())
+        .stdout(out.reopen().expect("a file"))
+        .stderr(out.reopen().expect("a file"))
+        .spawn()
+        .expect("the script runs");
+    let status = timeout(crate::broker::LONG, child.wait()).await.expect("in time").expect("a status");
+    let said = std::fs::read_to_string(out.path()).unwrap_or_default();
+    assert!(status.success(), "{command:?}: {said}");
+    said.trim().to_owned()
+}
+
 /// A little time, where nothing can be waited for because nothing is to happen.
 const MOMENT: Duration = Duration::from_millis(300);

@@ -20,22 +20,14 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::broker::{Broker, LONG, TestBus, V40, V310};
+use crate::broker::{Broker, LONG, TestBus, on_both_brokers};
 use crate::proxy::Proxy;
 
 const A: &str = "gatehouse.work.r.a";
 const ASK: &str = "gatehouse.work.r.ask";
 const SOON: Duration = Duration::from_secs(10);
 
-/// Each check on both brokers.
-macro_rules! on_both {
-    ($($check:ident),* $(,)?) => {
-        mod v310 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V310)).await; } )* }
-        mod v40 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V40)).await; } )* }
-    };
-}
-
-on_both!(
+on_both_brokers!(
     returns_are_told_apart,
     an_unknown_queue_ends_in_unroutable,
     a_foreign_message_is_delivered,

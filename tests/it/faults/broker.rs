@@ -8,19 +8,11 @@ use tokio::sync::watch;
 use super::process::OnBroker;
 use super::stub::{Does, Stub, yes};
 use super::*;
-use crate::broker::{Broker, LONG, TestBus, V40, V310};
+use crate::broker::{Broker, LONG, TestBus, on_both_brokers};
 use crate::harness::Running;
 use crate::proxy::{Proxy, Wire};
 
-/// Each check on both brokers.
-macro_rules! on_both {
-    ($($check:ident),* $(,)?) => {
-        mod v310 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V310)).await; } )* }
-        mod v40 { use crate::broker::in_time; $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { in_time(super::$check(&super::V40)).await; } )* }
-    };
-}
-
-on_both!(
+on_both_brokers!(
     an_alarm_is_told_at_the_door_while_deliveries_go_on,
     a_silent_wire_loses_and_doubles_nothing,
     a_silent_wire_is_found_by_heartbeats,

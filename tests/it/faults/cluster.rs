@@ -1,6 +1,5 @@
 //! A cluster of three nodes (RabbitMQ 4.0), of this test alone: one is killed, one is paused, then two are (B10, B11).
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -25,11 +24,7 @@ impl Cluster {
     /// `None` where servers are not wanted.
     async fn start() -> Option<Self> {
         drop(V40.shared().await?);
-        let run = tempfile::Builder::new().prefix("gatehouse-test.").tempdir().expect("a folder");
-        let (pid, stat) = (std::process::id(), std::fs::read_to_string("/proc/self/stat").expect("its own"));
-        let started = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(19)).expect("a start time");
-        // A run that is killed leaves the nodes behind; the next one clears them up by this.
-        std::fs::write(run.path().join("owner"), format!("{pid} {started}\n")).expect("written");
+        let run = own_run();
         let mut cluster = Self { run, urls: Vec::new() };
         let folder = cluster.run.path().to_owned();
         let folder = folder.to_str().expect("a path");
@@ -63,28 +58,12 @@ impl Cluster {
 
     /// `start`, `kill` (-9), `pause`, `resume`, `ctl …`.
     async fn control(&self, node: &str, words: &[&str]) -> String {
-        self.say(Command::new(self.run.path().join(node)).args(words)).await
+        say(&self.run, Command::new(self.run.path().join(node)).args(words)).await
     }
 
     async fn script(&self, script: &str, words: &[&str]) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/");
-        self.say(Command::new("bash").arg(format!("{path}{script}")).args(words)).await;
-    }
-
-    async fn say(&self, command: &mut Command) -> String {
-        // Files, not pipes: a server that a script starts keeps what it inherits open.
-        let out = tempfile::NamedTempFile::new().expect("a file");
-        let mut child = command
-            .env("RUN", self.run.path())
-            .stdin(Stdio::null())
-            .stdout(out.reopen().expect("a file"))
-            .stderr(out.reopen().expect("a file"))
-            .spawn()
-            .expect("the script runs");
-        let status = timeout(LONG, child.wait()).await.expect("in time").expect("a status");
-        let said = std::fs::read_to_string(out.path()).unwrap_or_default();
-        assert!(status.success(), "{command:?}: {said}");
-        said.trim().to_owned()
+        say(&self.run, Command::new("bash").arg(format!("{path}{script}")).args(words)).await;
     }
 }
 

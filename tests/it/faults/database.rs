@@ -2,7 +2,6 @@
 //! ids. The servers are of this test alone.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use super::*;
 
@@ -19,11 +18,7 @@ impl Server {
         // The servers of the run are not killed: others use them. That they are named shows that servers are wanted.
         crate::databases::server(kind)?;
         let (name, script) = if kind == "postgres" { ("postgres", "postgres.sh") } else { ("mariadb", "mariadb.sh") };
-        let folder = tempfile::Builder::new().prefix("gatehouse-test.").tempdir().expect("a folder");
-        let (pid, stat) = (std::process::id(), std::fs::read_to_string("/proc/self/stat").expect("its own"));
-        let started = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(19)).expect("a start time");
-        // A run that is killed leaves the server behind; the next one clears it up by this.
-        std::fs::write(folder.path().join("owner"), format!("{pid} {started}\n")).expect("written");
+        let folder = own_run();
         std::fs::create_dir(folder.path().join("ports")).expect("a folder");
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("allowed");
         let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("servers");
@@ -40,20 +35,7 @@ impl Server {
     }
 
     async fn run(&self, command: &mut Command, words: &[&str]) -> String {
-        // Files, not pipes: a server that a script starts keeps what it inherits open.
-        let out = tempfile::NamedTempFile::new().expect("a file");
-        let mut child = command
-            .args(words)
-            .env("RUN", self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(out.reopen().expect("a file"))
-            .stderr(out.reopen().expect("a file"))
-            .spawn()
-            .expect("the script runs");
-        let status = timeout(PATIENCE, child.wait()).await.expect("in time").expect("a status");
-        let said = std::fs::read_to_string(out.path()).unwrap_or_default();
-        assert!(status.success(), "{words:?}: {said}");
-        said.trim().to_owned()
+        say(&self.folder, command.args(words)).await
     }
 
     async fn count(&self, what: &str) -> usize {

@@ -233,7 +233,7 @@ impl Carrier {
 
     /// Everything up to the target's answer. Counts for the circuit; settles nothing.
     async fn attempt(&self, parcel: &Parcel, redelivered: bool, number: u32) -> Attempted {
-        let delivery_id = parcel.header(headers::DELIVERY).unwrap_or(&parcel.id);
+        let delivery_id = headers::delivery_id(parcel);
         // What may have reached its target before is looked up before it is sent again: in memory always (a caller who
         // was told 503 sends the same id again, and both may be on the bus), in the store where it may have been
         // another process.
@@ -385,7 +385,7 @@ impl Carrier {
 
     async fn settle_done(&self, parcel: &Parcel, settlement: Settlement) -> Result<(), SettleError> {
         if parcel.header(headers::REPLAY).is_some() {
-            let delivery_id = parcel.header(headers::DELIVERY).unwrap_or(&parcel.id);
+            let delivery_id = headers::delivery_id(parcel);
             if let Err(error) = self.store.resolve(delivery_id).await {
                 // Not settled: it comes again, is recognised, and the letter is resolved then.
                 return Err(SettleError(error.to_string()));

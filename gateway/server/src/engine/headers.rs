@@ -69,6 +69,12 @@ pub fn message(parcel: &Parcel, limits: &BodyLimits) -> Result<Message, String> 
         .map_err(|name| format!("its header `{name}` is missing or unreadable"))
 }
 
+/// The delivery's id; a foreign parcel has only its own.
+#[must_use]
+pub fn delivery_id(parcel: &Parcel) -> &str {
+    parcel.header(DELIVERY).unwrap_or(&parcel.id)
+}
+
 /// The attempt that a parcel is on, from 1.
 #[must_use]
 pub fn attempt(parcel: &Parcel) -> u32 {

@@ -51,24 +51,23 @@ impl Line {
             return Ok(None);
         }
         let key = order_key(&self.target, parcel);
-        self.store.stand_in_line(&self.target.queue, &key, delivery_id(parcel), dead).await
+        self.store.stand_in_line(&self.target.queue, &key, headers::delivery_id(parcel), dead).await
     }
 
     /// It has arrived.
     pub(super) async fn leave(&self, parcel: &Parcel) -> Result<(), SettleError> {
         if self.target.on_dead == OnDead::Park {
             // Left there it would keep the others waiting for ever: not settled, it comes again.
-            self.store.leave_line(delivery_id(parcel)).await.map_err(|error| SettleError(error.to_string()))?;
+            self.store
+                .leave_line(headers::delivery_id(parcel))
+                .await
+                .map_err(|error| SettleError(error.to_string()))?;
             if parcel.header(headers::REPLAY).is_some() {
                 self.moved.notify_one();
             }
         }
         Ok(())
     }
-}
-
-fn delivery_id(parcel: &Parcel) -> &str {
-    parcel.header(headers::DELIVERY).unwrap_or(&parcel.id)
 }
 
 /// Lets the next of each line go, until `stop`.
