@@ -77,6 +77,8 @@ async fn a_signed_call_is_taken_and_others_are_not() {
         let call = Call {
             endpoint: "Pay",
             body: &body,
+            passed: None,
+            meta: &Value::Null,
             message: &message,
             delivery_id: "d-1",
             attempt: 1,
