@@ -112,3 +112,7 @@ pub(super) fn query(reader: &Reader, page: &Page<'_>, within: Option<Within<'_>>
     }
     (sql, values)
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

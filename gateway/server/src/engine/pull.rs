@@ -233,6 +233,7 @@ impl Cursor for Place {
         if !self.is_held() {
             return Err(Fault::new(Code::Conflict, format!("another gateway reads `{}` now", self.name)));
         }
+        crash::point("k18");
         self.store.save_cursor(&self.name, self.held.epoch, Some(value), LEASE).await.map_err(letters::fault)?;
         self.held.value = Some(value.to_owned());
         Ok(())
