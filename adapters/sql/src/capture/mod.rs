@@ -270,6 +270,11 @@ impl Reader {
         self.capture.snapshot_hours.filter(|hours| !hours.now(&self.checked.zone))
     }
 
+    /// The hours in which the database is looked at, where it is none of them now.
+    fn sleeps(&self) -> Option<Hours> {
+        self.capture.hours.filter(|hours| !hours.now(&self.checked.zone))
+    }
+
     async fn read(mut self: Box<Self>, intake: &dyn Intake) -> Result<(), Fault> {
         let endpoint = self.full_name();
         let cursor = intake.cursor(&endpoint).await?;
@@ -285,7 +290,7 @@ impl Reader {
         let mut notes: Vec<String> = Vec::new();
         loop {
             let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), ..Behind::default() };
-            if let Some(hours) = self.capture.hours.filter(|hours| !hours.now(&self.checked.zone)) {
+            if let Some(hours) = self.sleeps() {
                 behind = Behind { notes: vec![format!("it is read in the hours {hours} only")], ..Behind::default() };
                 intake.behind(&endpoint, behind);
                 tokio::time::sleep(REST).await;

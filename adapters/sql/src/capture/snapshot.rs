@@ -44,7 +44,8 @@ pub(super) async fn step(
     let mut piece = read(reader, open, &run, &after).await?;
     loop {
         let then = piece.then.take();
-        let goes_on = Instant::now() < until && reader.rests().is_none() && place.cursor.is_held();
+        let hours = reader.rests().or(reader.sleeps());
+        let goes_on = Instant::now() < until && hours.is_none() && place.cursor.is_held();
         let ahead = match &then {
             Some(Snapshot::After(after)) if goes_on && place.pace.allows(piece.bytes) => {
                 Some(read(reader, open, &run, after))
