@@ -80,8 +80,7 @@ pub(crate) fn row_id(run: &str, table: &str, document: &str) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let hash = hash.finalize();
-    hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(&hash.finalize()[..20])
 }
 
 /// The arrival that a change becomes.

@@ -13,7 +13,7 @@ use super::Desk;
 use crate::engine::ledger::Known;
 
 /// Lines that go in side by side.
-const LINES: usize = 512;
+const LINES: usize = 1_000;
 
 /// The same where the endpoint or its system has a rate: all of them wait for the next that may go, and each that does not get
 /// it has looked in vain.
