@@ -9,6 +9,8 @@ use gatehouse_store::State;
 
 use crate::harness::{GATEWAY, PATIENCE, Peer, Place, until};
 
+#[path = "capture/ahead.rs"]
+mod ahead;
 #[path = "capture/backfill.rs"]
 mod backfill;
 #[path = "capture/batches.rs"]
@@ -37,6 +39,7 @@ mod workload;
 #[path = "capture/writes.rs"]
 mod writes;
 
+use ahead::a_first_reading_goes_on_after_kills_between_its_pieces;
 use backfill::{
     a_backfill_beside_a_log_goes_on_after_kills, a_backfill_goes_on_after_kills_and_beside_changes,
     a_backfill_is_held_let_go_and_ended, one_gateway_of_two_reads_it, rows_are_read_once_more_for_one_route,
@@ -107,6 +110,7 @@ on_all!(
     what_a_column_would_change_is_refused,
     triggers_follow_a_random_workload,
     a_watermark_follows_a_random_workload,
+    a_first_reading_goes_on_after_kills_between_its_pieces,
     rows_are_read_once_more_for_one_route,
     a_backfill_is_held_let_go_and_ended,
     a_backfill_goes_on_after_kills_and_beside_changes,

@@ -162,6 +162,15 @@ pub(crate) struct Write {
     pub(crate) batch: Option<Batch>,
 }
 
+impl Write {
+    /// Whether one of its expressions looks at the message.
+    pub(crate) fn names_message(&self) -> bool {
+        let lines = self.lines.iter().flat_map(|lines| std::iter::once(&lines.shape).chain(&lines.replace));
+        let columns = std::iter::once(&self.row).chain(lines).flat_map(|shape| &shape.columns);
+        columns.map(|(_, expression)| expression).chain(&self.delete_when).any(|expression| expression.reads("message"))
+    }
+}
+
 impl Checked {
     /// Whether something here needs the inbox.
     pub(crate) fn remembers(&self) -> bool {

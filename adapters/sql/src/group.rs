@@ -122,8 +122,7 @@ impl Lane {
     }
 
     /// Writes one delivery, with those that wait beside it.
-    pub(crate) async fn write(&self, database: &dyn Backend, work: Work) -> Outcome {
-        let work = Arc::new(work);
+    pub(crate) async fn write(&self, database: &dyn Backend, work: Arc<Work>) -> Outcome {
         let (told, mut outcome) = oneshot::channel();
         self.lock().push(Waiting { work: work.clone(), told });
         let told = loop {

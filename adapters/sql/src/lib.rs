@@ -71,6 +71,12 @@ impl Adapter for Sql {
     }
 }
 
+/// Bytes as hexadecimal digits. Each row has an id of them.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 struct SqlSystem {
     checked: Arc<file::Checked>,
 }

@@ -196,18 +196,20 @@ impl Outbound for Writer {
         if let Some(batch) = &write.batch {
             return self.deliver_parts(write, batch, &call).await;
         }
-        let work = Work::plan(write, call.body, call.delivery_id, &Context::new(&call, None))?;
-        let exchange = Exchange { sent: Some(sent(work.rows.iter())), answered: None };
-        self.judge(&work, &mut HashSet::new()).await.map_err(|fault| fault.exchange(exchange.clone()))?;
+        let context = Context::new(write, &call, None);
+        let work = Arc::new(Work::plan(write, call.body, call.delivery_id, &context)?);
+        // Nobody reads what was sent where all went well, and it costs as much as to write it.
+        let shown = |fault: Fault| fault.exchange(Exchange { sent: Some(sent(work.rows.iter())), answered: None });
+        self.judge(&work, &mut HashSet::new()).await.map_err(shown)?;
         let rows = i64::try_from(work.rows.len()).unwrap_or(i64::MAX);
         let lane = self.lanes.get(call.endpoint);
         let written = match lane {
-            Some(lane) => lane.write(self.database.as_ref(), work).await,
+            Some(lane) => lane.write(self.database.as_ref(), work.clone()).await,
             None => Err(Fault::new(Code::Internal, "an endpoint that is written to has no lane")),
         };
-        let written = written.map_err(|fault| fault.exchange(exchange.clone()))?;
+        let written = written.map_err(shown)?;
         let body = [("rows", Value::from(rows)), ("repeated", Value::Bool(written == Written::Before))];
-        Ok(Reply { body: body.into_iter().collect(), exchange, ..Reply::default() })
+        Ok(Reply { body: body.into_iter().collect(), ..Reply::default() })
     }
 
     async fn probe(&self) -> Result<String, Fault> {

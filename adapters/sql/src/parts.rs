@@ -27,7 +27,7 @@ impl Writer {
             let text = format!("it brings {} rows; one delivery writes at most {MAX_ROWS}", elements.len());
             return Err(Fault::new(Code::TooLarge, text));
         }
-        let context = Context::new(call, Some(call.body));
+        let context = Context::new(write, call, Some(call.body));
         let mut planned = Vec::with_capacity(elements.len());
         let mut wrong: Vec<(usize, Fault)> = Vec::new();
         let mut looked = HashSet::new();
@@ -45,9 +45,12 @@ impl Writer {
             }
         }
         let works: Vec<_> = planned.iter().map(|(_, work)| work.clone()).collect();
-        let exchange = Exchange { sent: Some(sent(works.iter().flat_map(|work| &work.rows))), answered: None };
-        let outcomes = group::each(self.database.as_ref(), &works).await;
-        let outcomes = outcomes.map_err(|fault| fault.exchange(exchange.clone()))?;
+        // Nobody reads what was sent where all went well.
+        let shown = |fault: Fault| {
+            let sent = sent(works.iter().flat_map(|work| &work.rows));
+            fault.exchange(Exchange { sent: Some(sent), answered: None })
+        };
+        let outcomes = group::each(self.database.as_ref(), &works).await.map_err(shown)?;
         let (mut rows, mut new) = (0, 0);
         for ((index, work), outcome) in planned.iter().zip(outcomes) {
             match outcome {
@@ -69,7 +72,7 @@ impl Writer {
         if wrong.len() > MOST_REFUSED {
             let first = wrong.first().map(|(_, fault)| fault.public.as_str()).unwrap_or_default();
             let text = format!("{} of {} rows are refused; the first: {first}", wrong.len(), elements.len());
-            return Err(Fault::new(Code::Refused, text).exchange(exchange));
+            return Err(shown(Fault::new(Code::Refused, text)));
         }
         let body = [
             ("rows", count(rows)),
@@ -81,7 +84,7 @@ impl Writer {
             let delivery_id = part_id(call.delivery_id, index, elements.len());
             Some(Refused { delivery_id, body: batch.alone(call.body, elements.get(index)?), fault })
         });
-        Ok(Reply { body: body.into_iter().collect(), exchange, refused: refused.collect(), passed: None })
+        Ok(Reply { body: body.into_iter().collect(), refused: refused.collect(), ..Reply::default() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
-use futures_util::future::try_join_all;
+use futures_util::future::{join3, try_join_all};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::{Value, json};
@@ -92,6 +92,39 @@ impl Postgres {
         Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
+    /// Enters deliveries into the inbox, and right behind it sends rows, where there are any: what became of each delivery,
+    /// and of the rows. The inbox is asked first, so that it is not the rows' fault that its answer tells.
+    async fn enter(
+        &self,
+        transaction: &Transaction<'_>,
+        works: &[Arc<Work>],
+        rows: Option<Vec<&Row>>,
+    ) -> Result<(Vec<Written>, Result<(), Fault>), Fault> {
+        let ids: Vec<&str> = works.iter().map(|work| work.delivery_id.as_str()).collect();
+        let messages: Vec<&str> = works.iter().map(|work| work.message_id.as_str()).collect();
+        let enter = transaction.prepare_cached(&statement::enter(DATABASE, &self.checked.inbox, ids.len())).await;
+        let enter = enter.map_err(|error| explain(&error))?;
+        let soon = async {
+            if works.len() > 1 {
+                // One of many does not keep the others waiting for a lock: it goes alone, with all its time.
+                let soon = format!("SET LOCAL lock_timeout = {}", GROUP_LOCK.as_millis());
+                transaction.batch_execute(&soon).await?;
+            }
+            Ok(())
+        };
+        let write = async {
+            match rows {
+                Some(rows) => Self::rows(transaction, rows).await,
+                None => Ok(()),
+            }
+        };
+        // Each is sent as it is first polled, in this order.
+        let (soon, entered, written) = join3(soon, transaction.query(&enter, &[&ids, &messages]), write).await;
+        let entered = soon.and(entered).map_err(|error: tokio_postgres::Error| explain(&error))?;
+        let fresh = entered.iter().filter_map(|row| row.try_get(0).ok()).collect();
+        Ok((outcomes(works, fresh), written))
+    }
+
     /// Writes rows, as many in one statement as may be, and without waiting for the answer to one before the next is sent.
     async fn rows(transaction: &Transaction<'_>, rows: Vec<&Row>) -> Result<(), Fault> {
         let runs = statement::runs(rows.into_iter());
@@ -131,24 +164,24 @@ impl Postgres {
 impl Backend for Postgres {
     async fn write(&self, works: &[Arc<Work>]) -> Result<Vec<Written>, Fault> {
         let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(|error| explain(&error))?;
-        if works.len() > 1 {
-            // One of many does not keep the others waiting for a lock: it goes alone, with all its time.
-            let soon = format!("SET LOCAL lock_timeout = {}", GROUP_LOCK.as_millis());
-            transaction.batch_execute(&soon).await.map_err(|error| explain(&error))?;
-        }
         let ids: Vec<&str> = works.iter().map(|work| work.delivery_id.as_str()).collect();
-        let messages: Vec<&str> = works.iter().map(|work| work.message_id.as_str()).collect();
-        let enter = transaction.prepare_cached(&statement::enter(DATABASE, &self.checked.inbox, ids.len())).await;
-        let enter = enter.map_err(|error| explain(&error))?;
-        let entered = transaction.query(&enter, &[&ids, &messages]).await.map_err(|error| explain(&error))?;
-        let fresh = entered.iter().filter_map(|row| row.try_get(0).ok()).collect();
-        let outcomes = outcomes(works, fresh);
-        if !outcomes.contains(&Written::Now) {
-            return Ok(outcomes);
+        // All of them are new, nearly always: their rows are sent without waiting for the inbox to say so.
+        let mut transaction = client.transaction().await.map_err(|error| explain(&error))?;
+        let all: Vec<&Row> = works.iter().flat_map(|work| &work.rows).collect();
+        let (mut outcomes, mut written) = self.enter(&transaction, works, Some(all.clone())).await?;
+        let mut rows = all;
+        if outcomes.contains(&Written::Before) {
+            // Some were written before, and now perhaps twice: all of it is taken back, and then only the new ones are written.
+            transaction.rollback().await.map_err(|error| explain(&error))?;
+            transaction = client.transaction().await.map_err(|error| explain(&error))?;
+            (outcomes, _) = self.enter(&transaction, works, None).await?;
+            if !outcomes.contains(&Written::Now) {
+                return Ok(outcomes);
+            }
+            rows = rows_of(works, &outcomes);
+            written = Self::rows(&transaction, rows.clone()).await;
         }
-        let rows = rows_of(works, &outcomes);
-        if let Err(mut fault) = Self::rows(&transaction, rows.clone()).await {
+        if let Err(mut fault) = written {
             drop(transaction);
             if works.len() == 1
                 && fault.code == Code::Refused

@@ -39,8 +39,10 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Of a call; `whole` is the body around the rows, where one delivery brings many.
-    pub(crate) fn new(call: &Call<'a>, whole: Option<&'a Value>) -> Self {
-        Self { message_id: &call.message.id, message: call.message.to_value(call.attempt), whole }
+    pub(crate) fn new(write: &Write, call: &Call<'a>, whole: Option<&'a Value>) -> Self {
+        // With all of its data: made only where an expression may look at it.
+        let message = if write.names_message() { call.message.to_value(call.attempt) } else { Value::Null };
+        Self { message_id: &call.message.id, message, whole }
     }
 }
 

@@ -159,12 +159,13 @@ pub trait Intake: Send + Sync {
     /// The fault to translate to the wire; it carries the message id once there is one.
     async fn accept(&self, admission: Admission, arrival: Arrival) -> Result<Receipt, Fault>;
 
-    /// Takes one arrival of a source that is read and cannot be told no (a row): waits for the rate, comes again while
-    /// the bus cannot take it, makes a dead letter of what no route can take. Done once it is durably somewhere.
+    /// Takes a piece of a source that is read and cannot be told no (rows): waits for the rate, comes again while the bus
+    /// cannot take it, makes a dead letter of what no route can take. The arrivals of one line go in one after the other,
+    /// lines side by side. Done once all of it is durably somewhere; dropped, any part of it may be.
     ///
     /// # Errors
     /// The endpoint feeds no route.
-    async fn keep(&self, endpoint: &str, arrival: Arrival) -> Result<(), Fault>;
+    async fn keep(&self, endpoint: &str, lines: Vec<Vec<Arrival>>) -> Result<(), Fault>;
 
     /// How far a source has been read. Waits until no other gateway reads it; held until it is dropped.
     ///

@@ -314,6 +314,8 @@ pub trait Store: Send + Sync {
     async fn remember(&self, seen: &[Seen]) -> Result<(), StoreError>;
     /// What an id came with before.
     async fn seen(&self, source: &str, message_id: &str) -> Result<Option<Seen>, StoreError>;
+    /// Those of many ids of one source that came in before, in no order; ids of at most 512 bytes.
+    async fn seen_among(&self, source: &str, message_ids: &[String]) -> Result<Vec<Seen>, StoreError>;
     /// Records deliveries that their targets have taken.
     async fn record_done(&self, delivery_ids: &[String]) -> Result<(), StoreError>;
     /// Whether a delivery was taken by its target.

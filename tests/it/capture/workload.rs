@@ -1,12 +1,14 @@
 //! A random workload runs against the source, in several sessions at once, with long transactions and rollbacks, while the
 //! gateway is killed with -9 and dies at named points. What a target makes of the messages must equal the source.
 //!
-//! The seed is printed first; `GATEHOUSE_CAPTURE_SEED` repeats a run, `GATEHOUSE_CAPTURE_SEEDS` says how many are run (1), and
-//! `GATEHOUSE_CAPTURE_STEPS` how long each is (250).
+//! The seed is printed first; `GATEHOUSE_CAPTURE_SEED` repeats a run, `GATEHOUSE_CAPTURE_SEEDS` says how many are run of each way and
+//! server (25), several at the same time on one server, and `GATEHOUSE_CAPTURE_STEPS` how long each is (the first 250, the others
+//! 80).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::{StreamExt, stream};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -15,6 +17,15 @@ use super::*;
 use crate::proxy::Proxy;
 
 const WRITERS: u64 = 3;
+
+/// Seeds of each way and server: 200 in all.
+const SEEDS: u64 = 25;
+
+/// Seeds that are run at the same time: most of what one does is to wait.
+const BESIDE: usize = 4;
+
+/// How many changes each writer makes at least: of the first seed, and of the others.
+const STEPS: (u64, u64) = (250, 80);
 const KEYS: u32 = 40;
 
 /// Points at which the gateway dies: rows read and not published, published and not counted as read.
@@ -25,24 +36,25 @@ const MAPPING: &str =
     "  - { to: op, value: meta.op }\n  - { to: key, value: meta.key }\n  - { to: v, from: v, type: string }\n";
 
 pub(super) async fn triggers_follow_a_random_workload(database: &Database) {
-    let capture = "{ table: t, by: trigger, every: 20ms, batch: 20 }";
+    let capture = "{ table: t, by: trigger, every: 20ms, batch: 7 }";
     follow_each(database, capture, true).await;
 }
 
 pub(super) async fn a_watermark_follows_a_random_workload(database: &Database) {
-    let capture = "{ table: t, by: watermark, watermark: changed, overlap: 500ms, every: 20ms, batch: 20 }";
+    let capture = "{ table: t, by: watermark, watermark: changed, overlap: 500ms, every: 20ms, batch: 7 }";
     follow_each(database, capture, false).await;
 }
 
 pub(super) async fn a_log_follows_a_random_workload(database: &Database) {
-    follow_each(database, "{ table: t, by: log, every: 20ms, batch: 20 }", true).await;
+    follow_each(database, "{ table: t, by: log, every: 20ms, batch: 7 }", true).await;
 }
 
 /// The server itself is killed with -9, again and again.
 pub(super) async fn a_log_is_followed_while_its_server_is_killed(kind: &'static str) {
-    for seed in seeds() {
+    // A server for each: only as many as are asked for.
+    for seed in seeds(1) {
         let Some(database) = Database::on_its_own(kind).await else { return };
-        follow(&database, "{ table: t, by: log, every: 20ms, batch: 20 }", true, seed).await;
+        follow(&database, "{ table: t, by: log, every: 20ms, batch: 20 }", true, seed, STEPS.0).await;
     }
 }
 
@@ -51,27 +63,29 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The one that is asked for, or as many as are asked for.
-fn seeds() -> Vec<u64> {
+fn seeds(usual: u64) -> Vec<u64> {
     match number("GATEHOUSE_CAPTURE_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("GATEHOUSE_CAPTURE_SEEDS").unwrap_or(1)).map(|_| rand::random()).collect(),
+        None => (0..number("GATEHOUSE_CAPTURE_SEEDS").unwrap_or(usual)).map(|_| rand::random()).collect(),
     }
 }
 
 /// Each seed in a database of its own.
 async fn follow_each(first: &Database, capture: &str, deletes: bool) {
-    for (at, seed) in seeds().into_iter().enumerate() {
+    let run = async |(at, seed)| {
         if at == 0 {
-            follow(first, capture, deletes, seed).await;
+            follow(first, capture, deletes, seed, STEPS.0).await;
         } else if let Some(database) = Database::new(first.kind).await {
-            follow(&database, capture, deletes, seed).await;
+            follow(&database, capture, deletes, seed, STEPS.1).await;
             database.end().await;
         }
-    }
+    };
+    let runs: Vec<_> = seeds(SEEDS).into_iter().enumerate().map(run).collect();
+    stream::iter(runs).buffer_unordered(BESIDE).collect::<()>().await;
 }
 
-async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
-    let steps = number("GATEHOUSE_CAPTURE_STEPS").unwrap_or(250);
+async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64, steps: u64) {
+    let steps = number("GATEHOUSE_CAPTURE_STEPS").unwrap_or(steps);
     eprintln!("capture on {}: GATEHOUSE_CAPTURE_SEED={seed}, {steps} steps of {WRITERS} writers", database.kind);
     let mut random = StdRng::seed_from_u64(seed);
     let mut session = database.session().await;
@@ -90,19 +104,25 @@ async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
     if !capture.contains("watermark") {
         assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
     }
-    let faults = Arc::new(AtomicBool::new(true));
+    // By watermark a first reading begins only after `overlap`: a gateway that never lives so long reads nothing.
+    let waits = capture.contains("watermark");
+    let faults = Arc::new(AtomicBool::new(!waits));
+    let written = Arc::new(AtomicBool::new(false));
     let mut cutter = None;
     if let Some(address) = database.address() {
         // Between the gateway and the server everything is cut now and then.
         let proxy = Proxy::start(address.to_owned()).await;
         place.write("systems/src.yaml", &database.system_at(&format!("127.0.0.1:{}", proxy.port), capture));
-        let (faults, mut random) = (faults.clone(), StdRng::seed_from_u64(random.random()));
+        let (faults, written) = (faults.clone(), written.clone());
+        let mut random = StdRng::seed_from_u64(random.random());
         cutter = Some(tokio::spawn(async move {
             let mut cuts = 0;
-            while faults.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_millis(random.random_range(50..700))).await;
-                proxy.cut();
-                cuts += 1;
+            while !written.load(Ordering::SeqCst) {
+                pause(&mut random, 50..700).await;
+                if faults.load(Ordering::SeqCst) {
+                    proxy.cut();
+                    cuts += 1;
+                }
             }
             (proxy, cuts)
         }));
@@ -121,6 +141,10 @@ async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
     for writer in 0..WRITERS {
         let random = StdRng::seed_from_u64(random.random());
         writers.push(tokio::spawn(write(database.link(), writer, steps, deletes, random)));
+    }
+    if waits {
+        until("the first row", async || !peer.took().is_empty()).await;
+        faults.store(true, Ordering::SeqCst);
     }
     let write = async {
         for writer in writers {
@@ -141,6 +165,7 @@ async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
     }
     until("some deaths", async || deaths.load(Ordering::SeqCst) >= 3).await;
     faults.store(false, Ordering::SeqCst);
+    written.store(true, Ordering::SeqCst);
     let mut session = database.link().patient_session().await;
     let wanted: BTreeMap<String, String> = session
         .rows("SELECT id, v FROM t")
@@ -175,7 +200,7 @@ async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64) {
     stop.store(true, Ordering::SeqCst);
     keeper.await.expect("the keeper ends");
     eprintln!(
-        "capture on {}: {} rows equal after {} messages, {} deaths, {cuts} cuts and {kills} kills of the server",
+        "capture on {} of {seed}: {} rows equal after {} messages, {} deaths, {cuts} cuts and {kills} kills of the server",
         database.kind,
         wanted.len(),
         peer.took().len(),

@@ -166,7 +166,7 @@ impl Intake for Engine {
         Ok(Receipt { message_id, outcome: Outcome::Accepted, reply: self.reply.lock().unwrap().clone(), passed: None })
     }
 
-    async fn keep(&self, _endpoint: &str, _arrival: Arrival) -> Result<(), Fault> {
+    async fn keep(&self, _endpoint: &str, _lines: Vec<Vec<Arrival>>) -> Result<(), Fault> {
         unreachable!("a caller waits for its answer")
     }
 

@@ -1,19 +1,15 @@
-//! Hands rows over: each as an arrival with an id of its own, side by side where their order does not matter.
+//! Hands rows over: each as an arrival with an id of its own, in lines where their order matters.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join_all;
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Arrival, Intake};
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::json;
 use gatehouse_core::limits::BodyLimits;
 use sha2::{Digest, Sha256};
-
-/// How many rows are handed over side by side.
-const LANES: usize = 64;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,73 +80,50 @@ pub(crate) fn row_id(run: &str, table: &str, document: &str) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let hash = hash.finalize();
-    hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(&hash.finalize()[..20])
 }
 
 /// The arrival that a change becomes.
-fn arrival(change: &Change) -> Arrival {
+fn arrival(change: Change) -> Arrival {
     let mut meta = vec![
         ("op".to_owned(), Value::from(change.op.word())),
-        ("table".to_owned(), Value::from(change.table.as_str())),
-        ("key".to_owned(), Value::from(change.key.as_str())),
+        ("table".to_owned(), Value::from(change.table)),
+        ("key".to_owned(), Value::from(change.key)),
     ];
-    meta.extend(change.before.clone().map(|before| ("before".to_owned(), before)));
+    meta.extend(change.before.map(|before| ("before".to_owned(), before)));
     Arrival {
-        body: change.row.clone(),
+        body: change.row,
         document: None,
-        id: Some(change.id.clone()),
+        id: Some(change.id),
         meta: meta.into_iter().collect(),
         traceparent: None,
-        original: Bytes::from(change.original.clone()),
+        original: Bytes::from(change.original),
         content_type: "application/json".into(),
     }
 }
 
-/// Hands changes over: those of one lane in their order, up to 64 lanes side by side. Done once all are durably somewhere.
-pub(crate) async fn over(intake: &dyn Intake, endpoint: &str, changes: &[Change]) -> Result<(), Fault> {
-    over_to(&Live { intake, endpoint }, changes).await
-}
-
-/// Who takes rows.
-#[async_trait]
-pub(crate) trait Taker: Send + Sync {
-    async fn take(&self, arrival: Arrival) -> Result<(), Fault>;
-}
-
-/// The intake, for an endpoint.
-struct Live<'a> {
-    intake: &'a dyn Intake,
-    endpoint: &'a str,
-}
-
-#[async_trait]
-impl Taker for Live<'_> {
-    async fn take(&self, arrival: Arrival) -> Result<(), Fault> {
-        self.intake.keep(self.endpoint, arrival).await
+/// Hands changes over: those of one lane in their order, lanes side by side. Done once all are durably somewhere.
+pub(crate) async fn over(intake: &dyn Intake, endpoint: &str, changes: Vec<Change>) -> Result<(), Fault> {
+    if changes.is_empty() {
+        return Ok(());
     }
+    intake.keep(endpoint, lines(changes)).await
 }
 
-/// As [`over`], to whomever.
-pub(crate) async fn over_to(taker: &dyn Taker, changes: &[Change]) -> Result<(), Fault> {
-    let mut lanes: HashMap<&str, Vec<&Change>> = HashMap::new();
-    for change in changes {
-        lanes.entry(change.lane.as_str()).or_default().push(change);
-    }
-    let mut shared: Vec<Vec<&Change>> = Vec::new();
-    for (at, lane) in lanes.into_values().enumerate() {
-        match shared.get_mut(at % LANES) {
-            Some(lanes) => lanes.extend(lane),
-            None => shared.push(lane),
+/// The arrivals of each lane, in the order in which the lanes begin.
+pub(crate) fn lines(changes: Vec<Change>) -> Vec<Vec<Arrival>> {
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(changes.len());
+    let mut lines: Vec<Vec<Arrival>> = Vec::with_capacity(changes.len());
+    for mut change in changes {
+        match places.entry(std::mem::take(&mut change.lane)) {
+            Entry::Occupied(known) => lines[*known.get()].push(arrival(change)),
+            Entry::Vacant(new) => {
+                new.insert(lines.len());
+                lines.push(vec![arrival(change)]);
+            }
         }
     }
-    let run = shared.into_iter().map(async |lane| {
-        for change in lane {
-            taker.take(arrival(change)).await?;
-        }
-        Ok(())
-    });
-    join_all(run).await.into_iter().collect()
+    lines
 }
 
 /// Makes a dead letter of a row that cannot be read.

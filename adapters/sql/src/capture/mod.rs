@@ -4,6 +4,7 @@
 //! [`watermark`], [`outbox`], [`trigger`] and [`log`] find changes, each in its way; [`snapshot`] reads what was there before.
 //! One loop goes round them, so that what is handed over of one row keeps its order.
 
+mod ahead;
 mod change;
 pub(crate) mod file;
 mod hand;
@@ -32,6 +33,7 @@ use gatehouse_core::secret::Secret;
 use tokio::time::Instant;
 
 use crate::file::{Checked, Table};
+use ahead::Pace;
 use file::{Capture, How};
 use hours::Hours;
 use position::{Position, Snapshot, TablePosition};
@@ -46,6 +48,9 @@ const LOOK_AGAIN: (Duration, u32) = (Duration::from_secs(60), 30);
 
 /// How often the clock is looked at outside of the hours in which something is read.
 const REST: Duration = Duration::from_secs(5);
+
+/// How long pieces of first readings may follow each other before changes are looked for again.
+const STRETCH: Duration = Duration::from_secs(1);
 
 /// How often changes that wait are counted while there are many: the count goes through all of them.
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
@@ -237,6 +242,8 @@ struct Place {
     counted: Option<Instant>,
     /// It stands elsewhere than is saved.
     moved: bool,
+    /// How fast pieces are handed over.
+    pace: Pace,
 }
 
 impl Place {
@@ -263,12 +270,18 @@ impl Reader {
         self.capture.snapshot_hours.filter(|hours| !hours.now(&self.checked.zone))
     }
 
+    /// The hours in which the database is looked at, where it is none of them now.
+    fn sleeps(&self) -> Option<Hours> {
+        self.capture.hours.filter(|hours| !hours.now(&self.checked.zone))
+    }
+
     async fn read(mut self: Box<Self>, intake: &dyn Intake) -> Result<(), Fault> {
         let endpoint = self.full_name();
         let cursor = intake.cursor(&endpoint).await?;
         let position = Position::read(cursor.value())?;
         let (marks, awaited) = (HashMap::new(), HashMap::new());
-        let mut place = Place { cursor, position, marks, log: None, awaited, counted: None, moved: false };
+        let pace = Pace::default();
+        let mut place = Place { cursor, position, marks, log: None, awaited, counted: None, moved: false, pace };
         if place.position.run.is_empty() {
             place.position.run = new_run();
             place.save().await?;
@@ -277,7 +290,7 @@ impl Reader {
         let mut notes: Vec<String> = Vec::new();
         loop {
             let mut behind = Behind { waiting: Some(0), age: Some(Duration::ZERO), ..Behind::default() };
-            if let Some(hours) = self.capture.hours.filter(|hours| !hours.now(&self.checked.zone)) {
+            if let Some(hours) = self.sleeps() {
                 behind = Behind { notes: vec![format!("it is read in the hours {hours} only")], ..Behind::default() };
                 intake.behind(&endpoint, behind);
                 tokio::time::sleep(REST).await;
@@ -337,6 +350,7 @@ impl Reader {
             // It has waited already where there was nothing.
             busy = true;
         }
+        let until = Instant::now() + STRETCH;
         for open in &self.tables {
             let fresh = || TablePosition {
                 snapshot: if self.capture.snapshot { Snapshot::Waiting } else { Snapshot::Done },
@@ -348,7 +362,7 @@ impl Reader {
                 How::Watermark { column, overlap } => {
                     let marks = place.marks.entry(open.name()).or_default();
                     let pass = watermark::Pass { reader: self, open, column, overlap: *overlap, intake };
-                    let found = pass.run(&position.run, table, marks).await?;
+                    let found = pass.run(&position.run, table, marks, &mut place.pace).await?;
                     busy |= found.busy;
                     place.moved |= found.moved;
                     behind.notes.extend(found.note);
@@ -372,8 +386,7 @@ impl Reader {
             if let (Snapshot::After(_), Some(hours)) = (&table.snapshot, self.rests()) {
                 behind.notes.push(format!("the first reading of `{}` goes on in the hours {hours} only", open.name()));
             } else if matches!(table.snapshot, Snapshot::After(_)) {
-                snapshot::step(self, open, &position.run, &mut table.snapshot, intake).await?;
-                place.moved = true;
+                snapshot::step(self, open, place, intake, until).await?;
             }
         }
         if place.moved {

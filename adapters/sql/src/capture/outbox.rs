@@ -63,7 +63,7 @@ impl Outbox<'_> {
                 }
             }
         }
-        hand::over(self.intake, &endpoint, &changes).await?;
+        hand::over(self.intake, &endpoint, changes).await?;
         self.take_off(&keys).await?;
         Ok(full)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use gatehouse_core::adapter::{Archive, Arrival, Backfill, Intake};
 use gatehouse_core::backfill::{Due, Piece, Slice, Span};
 use gatehouse_core::diagnostics::closest;
@@ -15,12 +16,15 @@ use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::{Value, json};
 
 use super::file::How;
-use super::hand::{self, Op, Taker};
+use super::hand::{self, Op};
 use super::outbox::Outbox;
 use super::source::{Column, Source};
 use super::sql::{self, Page, Within};
 use super::{Open, Reader, snapshot};
 use crate::file::{Checked, Database};
+
+/// Rows that go in side by side.
+const SIDE_BY_SIDE: usize = 64;
 
 /// Reads the piece that is due, if any; tells after how long to ask again, `None` where nothing is to be read.
 pub(super) async fn step(reader: &Reader, run: &str, intake: &dyn Intake) -> Result<Option<Duration>, Fault> {
@@ -95,7 +99,15 @@ async fn read(
             Err((id, document, fault)) => backfill.bury(hand::unread(&open.name(), id, &document), fault).await,
         }
     }
-    hand::over_to(&Once(backfill), &changes).await?;
+    let keep = async |line: Vec<Arrival>| {
+        for arrival in line {
+            backfill.keep(arrival).await?;
+        }
+        Ok::<_, Fault>(())
+    };
+    // A backfill is no faster than its rate: more at once would only wait.
+    let lines: Vec<_> = hand::lines(changes).into_iter().map(keep).collect();
+    stream::iter(lines).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
     match last {
         Some(last) if full => {
             let text = String::from_utf8_lossy(&json::encode(&Value::List(last))).into_owned();
@@ -105,16 +117,6 @@ async fn read(
         _ => backfill.save(None).await,
     }
     Ok(())
-}
-
-/// A backfill as who takes rows.
-struct Once<'a>(&'a dyn Backfill);
-
-#[async_trait]
-impl Taker for Once<'_> {
-    async fn take(&self, arrival: Arrival) -> Result<(), Fault> {
-        self.0.keep(arrival).await
-    }
 }
 
 fn misconfigured(text: String) -> Fault {

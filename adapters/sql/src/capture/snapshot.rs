@@ -1,25 +1,70 @@
 //! The first reading of a table: by its key, a piece at a time, from wherever it had come.
+//!
+//! Pieces that follow each other without a look for changes between are read ahead: each is read after the last change that was
+//! handed over, so none is older than that. Before the next look, all that was read is handed over.
 
 use gatehouse_core::Value;
 use gatehouse_core::adapter::Intake;
 use gatehouse_core::fault::Fault;
+use tokio::time::Instant;
 
 use super::file::How;
-use super::hand::{self, Op};
+use super::hand::{self, Change, Op};
 use super::position::Snapshot;
 use super::sql::{Page, Within};
-use super::{Open, Reader};
+use super::{Open, Place, Reader};
 use crate::file::Database;
 
-/// Reads and hands over the next piece.
+/// A piece that was read.
+struct Piece {
+    changes: Vec<Change>,
+    /// Rows that cannot be read, with their ids and why.
+    unread: Vec<(String, String, Fault)>,
+    bytes: usize,
+    /// Where the table is once it is handed over; `None` where all of it cannot be read.
+    then: Option<Snapshot>,
+}
+
+/// Reads and hands over the next piece of a table, and those behind it for as long as `until` allows. The place is saved after
+/// each piece but the last, which is the caller's.
 pub(super) async fn step(
     reader: &Reader,
     open: &Open,
-    run: &str,
-    place: &mut Snapshot,
+    place: &mut Place,
     intake: &dyn Intake,
+    until: Instant,
 ) -> Result<(), Fault> {
-    let Snapshot::After(after) = place else { return Ok(()) };
+    let name = open.name();
+    let after = |place: &Place| match place.position.tables.get(&name).map(|table| &table.snapshot) {
+        Some(Snapshot::After(after)) => Some(after.clone()),
+        _ => None,
+    };
+    let Some(after) = after(place) else { return Ok(()) };
+    let run = place.position.run.clone();
+    let mut piece = read(reader, open, &run, &after).await?;
+    loop {
+        let then = piece.then.take();
+        let hours = reader.rests().or(reader.sleeps());
+        let goes_on = Instant::now() < until && hours.is_none() && place.cursor.is_held();
+        let ahead = match &then {
+            Some(Snapshot::After(after)) if goes_on && place.pace.allows(piece.bytes) => {
+                Some(read(reader, open, &run, after))
+            }
+            _ => None,
+        };
+        let next = place.pace.both(hand_over(reader, &name, piece, intake), ahead).await?;
+        let then = then.ok_or_else(|| super::unreadable(open))?;
+        if let Some(table) = place.position.tables.get_mut(&name) {
+            table.snapshot = then;
+        }
+        place.moved = true;
+        let Some(next) = next else { return Ok(()) };
+        place.save().await?;
+        piece = next?;
+    }
+}
+
+async fn read(reader: &Reader, open: &Open, run: &str, after: &[Value]) -> Result<Piece, Fault> {
     let page = Page {
         table: &open.described,
         columns: open.columns.iter().collect(),
@@ -33,23 +78,29 @@ pub(super) async fn step(
     let (sql, values) = query(reader, &page, None);
     let rows = reader.source.ask(&sql, &values).await?;
     let full = rows.len() >= reader.capture.batch as usize;
-    let endpoint = reader.full_name();
-    let mut changes = Vec::with_capacity(rows.len());
+    let mut piece = Piece { changes: Vec::with_capacity(rows.len()), unread: Vec::new(), bytes: 0, then: None };
     for document in rows.into_iter().filter_map(|row| row.into_iter().next().flatten()) {
+        piece.bytes += document.len();
         let id = hand::row_id(run, &open.name(), &document);
         match open.change(Op::Read, id.clone(), document) {
-            Ok(change) => changes.push(change),
-            Err((document, fault)) => hand::bury(intake, &endpoint, &open.name(), id, &document, fault).await,
+            Ok(change) => piece.changes.push(change),
+            Err((document, fault)) => piece.unread.push((id, document, fault)),
         }
     }
-    let last = changes.last().map(|change| hand::values(&change.row, &open.key_names()));
-    hand::over(intake, &endpoint, &changes).await?;
-    *place = match last {
-        Some(key) if full => Snapshot::After(key),
-        None if full => return Err(super::unreadable(open)),
-        _ => Snapshot::Done,
+    piece.then = match piece.changes.last() {
+        Some(last) if full => Some(Snapshot::After(hand::values(&last.row, &open.key_names()))),
+        None if full => None,
+        _ => Some(Snapshot::Done),
     };
-    Ok(())
+    Ok(piece)
+}
+
+async fn hand_over(reader: &Reader, table: &str, piece: Piece, intake: &dyn Intake) -> Result<(), Fault> {
+    let endpoint = reader.full_name();
+    for (id, document, fault) in piece.unread {
+        hand::bury(intake, &endpoint, table, id, &document, fault).await;
+    }
+    hand::over(intake, &endpoint, piece.changes).await
 }
 
 /// The query of a piece that is read beside changes: never older than a change that was handed over before it.
@@ -62,3 +113,7 @@ pub(super) fn query(reader: &Reader, page: &Page<'_>, within: Option<Within<'_>>
     }
     (sql, values)
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -67,7 +67,7 @@ pub(super) async fn drain(
             }
         }
     }
-    hand::over(intake, &endpoint, &changes).await?;
+    hand::over(intake, &endpoint, changes).await?;
     delete(reader, written.iter().filter(|row| !is_mark(row)).map(|row| row.seq)).await?;
     let installed = written.iter().filter(is_mark).map(|row| (row.seq, row.table.clone())).collect();
     Ok(Drained { busy: full, installed })

@@ -14,8 +14,10 @@ use gatehouse_core::adapter::Intake;
 use gatehouse_core::fault::{Code, Fault};
 use tokio::time::Instant;
 
-use super::hand::{self, Op};
+use super::ahead::Pace;
+use super::hand::{self, Change, Op};
 use super::position::{Snapshot, TablePosition};
+use super::source::Column;
 use super::sql::{self, Page};
 use super::{Open, Reader};
 
@@ -48,6 +50,21 @@ pub(super) struct Pass<'a> {
     pub(super) intake: &'a dyn Intake,
 }
 
+/// Rows that were read.
+#[derive(Debug, Default)]
+struct Look {
+    changes: Vec<Change>,
+    /// Rows that cannot be read, with their ids and why.
+    unread: Vec<(String, String, Fault)>,
+    bytes: usize,
+    /// The newest watermark among them that is not in the future.
+    newest: Option<Value>,
+    /// The watermark and the key of the last that can be read.
+    last: Option<Vec<Value>>,
+    /// There may be more behind them.
+    full: bool,
+}
+
 /// What a pass came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
@@ -61,7 +78,13 @@ pub(super) struct Found {
 
 impl Pass<'_> {
     /// Hands over what is new and lets the floor follow.
-    pub(super) async fn run(&self, run: &str, place: &mut TablePosition, marks: &mut Marks) -> Result<Found, Fault> {
+    pub(super) async fn run(
+        &self,
+        run: &str,
+        place: &mut TablePosition,
+        marks: &mut Marks,
+        pace: &mut Pace,
+    ) -> Result<Found, Fault> {
         if place.snapshot == Snapshot::Waiting {
             return self.begin(place, marks).await;
         }
@@ -71,62 +94,79 @@ impl Pass<'_> {
             // From now on.
             place.floor = self.newest().await?;
         }
-        let mut order = vec![column];
-        order.extend(&self.open.key);
-        let mut names = vec![column.name.clone()];
-        names.extend(self.open.key_names());
-        let mut after = if place.floor == Value::Null { Vec::new() } else { vec![place.floor.clone()] };
         let mut newest = place.floor.clone();
         let mut seen = HashSet::new();
+        let after = if place.floor == Value::Null { Vec::new() } else { vec![place.floor.clone()] };
+        let mut look = self.look(run, column, &after).await?;
         loop {
-            let page = Page {
-                table: &self.open.described,
-                columns: self.open.columns.iter().collect(),
-                order: order.clone(),
-                after: &after,
-                only: None,
-                filled: Some(column),
-                past: Some(column),
-                limit: self.reader.capture.batch,
-            };
-            let (sql, values) = page.query(self.reader.checked.database);
-            let rows = self.reader.source.ask(&sql, &values).await?;
-            let full = rows.len() >= self.reader.capture.batch as usize;
-            let mut changes = Vec::new();
-            let mut last = None;
-            for row in rows {
-                let [Some(document), past] = <[Option<String>; 2]>::try_from(row).unwrap_or_default() else { continue };
-                let id = hand::row_id(run, &self.open.name(), &document);
-                let known = marks.seen.contains(&id);
-                match self.open.change(Op::Upsert, id.clone(), document) {
-                    Ok(change) => {
-                        let place = hand::values(&change.row, &names);
-                        if past.as_deref() == Some("1") {
-                            newest = place.first().cloned().unwrap_or(Value::Null);
-                        }
-                        last = Some(place);
-                        if !known {
-                            changes.push(change);
-                        }
-                    }
-                    Err((document, fault)) => {
-                        let (endpoint, table) = (self.reader.full_name(), self.open.name());
-                        hand::bury(self.intake, &endpoint, &table, id.clone(), &document, fault).await;
-                    }
+            newest = look.newest.take().unwrap_or(newest);
+            seen.extend(look.changes.iter().map(|change| change.id.clone()));
+            seen.extend(look.unread.iter().map(|(id, _, _)| id.clone()));
+            look.changes.retain(|change| !marks.seen.contains(&change.id));
+            let full = look.full;
+            let Some(after) = look.last.take().filter(|_| full) else {
+                self.hand_over(look).await?;
+                if full {
+                    return Err(super::unreadable(self.open));
                 }
-                seen.insert(id);
-            }
-            hand::over(self.intake, &self.reader.full_name(), &changes).await?;
-            match last {
-                Some(last) if full => after = last,
-                None if full => return Err(super::unreadable(self.open)),
-                _ => break,
-            }
+                break;
+            };
+            let ahead = pace.allows(look.bytes).then(|| self.look(run, column, &after));
+            look = match pace.both(self.hand_over(look), ahead).await? {
+                Some(next) => next?,
+                None => self.look(run, column, &after).await?,
+            };
         }
         marks.seen = seen;
         let moved = self.follow(place, marks);
         self.note(newest, marks).await?;
         Ok(Found { busy: false, moved, note: None })
+    }
+
+    /// Reads the rows behind a place.
+    async fn look(&self, run: &str, column: &Column, after: &[Value]) -> Result<Look, Fault> {
+        let mut order = vec![column];
+        order.extend(&self.open.key);
+        let mut names = vec![column.name.clone()];
+        names.extend(self.open.key_names());
+        let page = Page {
+            table: &self.open.described,
+            columns: self.open.columns.iter().collect(),
+            order,
+            after,
+            only: None,
+            filled: Some(column),
+            past: Some(column),
+            limit: self.reader.capture.batch,
+        };
+        let (sql, values) = page.query(self.reader.checked.database);
+        let rows = self.reader.source.ask(&sql, &values).await?;
+        let mut look = Look { full: rows.len() >= self.reader.capture.batch as usize, ..Look::default() };
+        for row in rows {
+            let [Some(document), past] = <[Option<String>; 2]>::try_from(row).unwrap_or_default() else { continue };
+            look.bytes += document.len();
+            let id = hand::row_id(run, &self.open.name(), &document);
+            match self.open.change(Op::Upsert, id.clone(), document) {
+                Ok(change) => {
+                    let place = hand::values(&change.row, &names);
+                    if past.as_deref() == Some("1") {
+                        look.newest = place.first().cloned();
+                    }
+                    look.last = Some(place);
+                    look.changes.push(change);
+                }
+                Err((document, fault)) => look.unread.push((id, document, fault)),
+            }
+        }
+        Ok(look)
+    }
+
+    async fn hand_over(&self, look: Look) -> Result<(), Fault> {
+        let (endpoint, table) = (self.reader.full_name(), self.open.name());
+        for (id, document, fault) in look.unread {
+            hand::bury(self.intake, &endpoint, &table, id, &document, fault).await;
+        }
+        hand::over(self.intake, &endpoint, look.changes).await
     }
 
     /// Before the first reading: waits until no row can come below the newest watermark of now.

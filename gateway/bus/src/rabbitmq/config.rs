@@ -25,7 +25,7 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Channels that publish; a queue always uses the same one, so what one task publishes in turn stays in turn. 4.
     pub channels: usize,
-    /// Publishes that wait for their confirm on one channel at a time; the next one waits for room. 200.
+    /// Publishes that wait for their confirm on one channel at a time; the next one waits for room. 1,000.
     pub window: usize,
     /// How often a work queue's parcel may come back unsettled before the broker moves it to the dead queue. A crash
     /// counts for every parcel that was prefetched, and a consumer that pauses gives its prefetched parcels back: the
@@ -48,7 +48,7 @@ impl Config {
             ca_file: None,
             heartbeat: Duration::from_secs(10),
             channels: 4,
-            window: 200,
+            window: 1_000,
             delivery_limit: 1000,
             max_body: 16 * 1024 * 1024,
             refresh: Duration::from_secs(30),

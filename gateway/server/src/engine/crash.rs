@@ -1,4 +1,5 @@
-//! Named points at which a test may kill the process (`reliability.md` §2.3 K1-K16; k17: in its line, not dead yet), and a long time that it may make
+//! Named points at which a test may kill the process (`reliability.md` §2.3 K1-K16; k17: in its line, not dead yet; k18:
+//! handed over, the place not saved yet), and a long time that it may make
 //! short. Nothing of it is compiled without the feature `failpoints`.
 
 /// Aborts here if the test environment says so: `FAILPOINTS="k2=1%return"`.

@@ -2,6 +2,7 @@
 
 mod merge;
 mod once;
+mod piece;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use super::backfill::Backfills;
 use super::crash;
 use super::headers;
-use super::ledger::{Accepting, Claim, Ledger};
+use super::ledger::{Accepting, Claim, Known, Ledger};
 use super::metrics::{Metrics, TargetMetrics};
 use super::passed;
 use super::pull;
@@ -131,27 +132,33 @@ impl Desk {
         entrance.ok_or_else(|| Fault::new(Code::NotFound, format!("no route takes messages from `{endpoint}`")))
     }
 
-    async fn take(&self, entrance: &Entrance, mut arrival: Arrival) -> Result<Receipt, Fault> {
-        let chosen = arrival.id.take();
-        let id = match chosen {
-            Some(ref id) => check_id(id)?.to_owned(),
+    async fn take(
+        &self,
+        entrance: &Entrance,
+        arrival: &Arrival,
+        traceparent: Option<&str>,
+        known: Option<&Known>,
+    ) -> Result<Receipt, Fault> {
+        let id = match &arrival.id {
+            Some(id) => check_id(id)?.to_owned(),
             None => uuid::Uuid::now_v7().to_string(),
         };
-        self.take_with_id(entrance, arrival, &id, chosen.is_some()).await.map_err(|fault| fault.about(id))
+        self.take_with_id(entrance, arrival, &id, traceparent, known).await.map_err(|fault| fault.about(id))
     }
 
     async fn take_with_id(
         &self,
         entrance: &Entrance,
-        arrival: Arrival,
+        arrival: &Arrival,
         id: &str,
-        chosen: bool,
+        traceparent: Option<&str>,
+        known: Option<&Known>,
     ) -> Result<Receipt, Fault> {
         let receipt = |outcome| Receipt { message_id: id.to_owned(), outcome, reply: None, passed: None };
         let mut accepting: Option<Accepting> = None;
         let waits = entrance.routes.iter().any(|lane| lane.route.request);
-        if chosen && !waits {
-            match self.ledger.claim(&entrance.name, id, &arrival.original).await? {
+        if arrival.id.is_some() && !waits {
+            match self.ledger.claim(&entrance.name, id, &arrival.original, known).await? {
                 Claim::New(claim) => accepting = Some(claim),
                 Claim::Repeated => return Ok(receipt(Outcome::Repeated)),
             }
@@ -170,14 +177,13 @@ impl Desk {
         }
         crash::point("k1");
         if let Some((lane, plan)) = planned.iter().find(|(lane, _)| lane.route.request) {
-            let (reply, passed) = match self.ask(entrance, lane, plan, id, &arrival).await? {
+            let (reply, passed) = match self.ask(entrance, lane, plan, id, arrival, traceparent).await? {
                 Answered::Read(reply) => (Some(reply), None),
                 Answered::Passed(passed) => (None, Some(passed)),
             };
             return Ok(Receipt { reply, passed, ..receipt(Outcome::Accepted) });
         }
         let mut publishes = Vec::new();
-        let traceparent = arrival.traceparent.as_deref();
         let ids = Ids { message: id, delivery: id, source: &entrance.name, generation: 0 };
         for (lane, plan) in planned.iter().filter(|(lane, _)| lane.route.merge.is_none()) {
             self.outgoing(entrance, lane, plan, ids, traceparent, &mut publishes);
@@ -191,7 +197,7 @@ impl Desk {
                 Merged::Taken(_) => {}
                 Merged::Apart(fault) => {
                     // It stands, and the letter says what keeps it from going on; a replay looks again.
-                    self.bury_once(&entrance.name, &named(lane, &arrival, id), &fault, &Once::new(&lane.route.name, 0))
+                    self.bury_once(&entrance.name, &named(lane, arrival, id), &fault, &Once::new(&lane.route.name, 0))
                         .await;
                     (whole, outcome) = (false, Outcome::Accepted);
                 }
@@ -202,6 +208,40 @@ impl Desk {
             accepting.accepted().await;
         }
         Ok(receipt(outcome))
+    }
+
+    /// As [`Intake::accept`], with what is known of its id where a whole piece was looked up. What a source is asked for is
+    /// bounded by the piece, and takes no place among those that come by themselves.
+    pub(super) async fn accept_known(
+        &self,
+        admission: &Admission,
+        arrival: &Arrival,
+        known: Option<&Known>,
+    ) -> Result<Receipt, Fault> {
+        let started = Instant::now();
+        let entrance = self.entrance(&admission.endpoint)?;
+        let span = self.tracer.start(Kind::Server, &admission.endpoint, arrival.traceparent.as_deref());
+        let own = span.as_ref().map(|span| span.traceparent());
+        let traceparent = own.as_deref().or(arrival.traceparent.as_deref());
+        let _place = match entrance.system.endpoint(&entrance.endpoint).filter(|_| known.is_none()) {
+            Some(runtime) => entrance.system.place(runtime).await,
+            None => None,
+        };
+        let outcome = self.take(entrance, arrival, traceparent, known).await;
+        entrance.seconds.observe(started.elapsed().as_secs_f64());
+        let word = match &outcome {
+            Ok(receipt) => match receipt.outcome {
+                Outcome::Accepted => "accepted",
+                Outcome::Repeated => "repeated",
+                Outcome::Dropped => "dropped",
+            },
+            Err(fault) => fault.code.as_str(),
+        };
+        self.metrics.received(&admission.endpoint, word);
+        if let Some(span) = span {
+            span.end(outcome.as_ref().err());
+        }
+        outcome
     }
 
     /// The parcels that a planned message becomes.
@@ -268,6 +308,7 @@ impl Desk {
         plan: &Planned,
         id: &str,
         arrival: &Arrival,
+        traceparent: Option<&str>,
     ) -> Result<Answered, Fault> {
         let Some(target) = plan.targets.first() else {
             return Err(Fault::new(
@@ -277,7 +318,7 @@ impl Desk {
         };
         let passes = lane.route.pass.is_some();
         let body = if passes { Bytes::new() } else { json::encode(&plan.body).into() };
-        let message = message(entrance, lane, plan, id, arrival.traceparent.as_deref());
+        let message = message(entrance, lane, plan, id, traceparent);
         let delivery = delivery_id(id, &entrance.name, &lane.route.name, &target.name, 0);
         let mut parcel = headers::parcel(&message, body, &lane.route.name, &target.name, &delivery);
         if passes {
@@ -343,37 +384,12 @@ impl Intake for Desk {
         }
     }
 
-    async fn accept(&self, admission: Admission, mut arrival: Arrival) -> Result<Receipt, Fault> {
-        let started = Instant::now();
-        let entrance = self.entrance(&admission.endpoint)?;
-        let span = self.tracer.start(Kind::Server, &admission.endpoint, arrival.traceparent.as_deref());
-        if let Some(span) = &span {
-            arrival.traceparent = Some(span.traceparent());
-        }
-        let runtime = entrance.system.endpoint(&entrance.endpoint);
-        let _place = match runtime {
-            Some(runtime) => entrance.system.place(runtime).await,
-            None => None,
-        };
-        let outcome = self.take(entrance, arrival).await;
-        entrance.seconds.observe(started.elapsed().as_secs_f64());
-        let word = match &outcome {
-            Ok(receipt) => match receipt.outcome {
-                Outcome::Accepted => "accepted",
-                Outcome::Repeated => "repeated",
-                Outcome::Dropped => "dropped",
-            },
-            Err(fault) => fault.code.as_str(),
-        };
-        self.metrics.received(&admission.endpoint, word);
-        if let Some(span) = span {
-            span.end(outcome.as_ref().err());
-        }
-        outcome
+    async fn accept(&self, admission: Admission, arrival: Arrival) -> Result<Receipt, Fault> {
+        self.accept_known(&admission, &arrival, None).await
     }
 
-    async fn keep(&self, endpoint: &str, arrival: Arrival) -> Result<(), Fault> {
-        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival, None).await.map(|_| ())
+    async fn keep(&self, endpoint: &str, lines: Vec<Vec<Arrival>>) -> Result<(), Fault> {
+        self.keep_piece(endpoint, lines).await
     }
 
     async fn cursor(&self, endpoint: &str) -> Result<Box<dyn Cursor>, Fault> {

@@ -3,7 +3,7 @@
 //! It answers from memory first, then from the store, and writes to the store behind, in batches. A crash may lose the
 //! last moment of it: a repeat from then is sent again with the same delivery id, never lost and never told no.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,9 +31,9 @@ const BATCH: usize = 4_096;
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,
-    seen: moka::sync::Cache<String, [u8; 32]>,
+    seen: Arc<Recent<[u8; 32]>>,
     done: Arc<Recent>,
-    accepting: Arc<Mutex<HashSet<String>>>,
+    accepting: Arc<Mutex<HashSet<u128>>>,
     entries: mpsc::Sender<Entry>,
 }
 
@@ -51,10 +51,13 @@ pub enum Claim {
     Repeated,
 }
 
+/// What the store says of the ids of a piece, asked for all of them at once.
+pub struct Known(HashMap<String, [u8; 32]>);
+
 /// Holds an id while its message is being accepted; dropped without `accepted`, the id is free again.
 pub struct Accepting {
     ledger: Ledger,
-    name: String,
+    name: u128,
     seen: Option<Seen>,
 }
 
@@ -64,18 +67,34 @@ impl Ledger {
     pub fn start(store: Arc<dyn Store>) -> Self {
         let (entries, inbox) = mpsc::channel(WAITING);
         tokio::spawn(write_behind(store.clone(), inbox));
-        let (seen, done) = (moka::sync::Cache::new(REMEMBERED as u64), Arc::new(Recent::new(REMEMBERED)));
+        let (seen, done) = (Arc::new(Recent::new(REMEMBERED)), Arc::new(Recent::new(REMEMBERED)));
         Self { store, seen, done, accepting: Arc::default(), entries }
     }
 
-    /// Looks at an id that its caller chose.
+    /// Looks ids up that will be claimed in a moment.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn known(&self, source: &str, message_ids: &[String]) -> Result<Known, gatehouse_store::StoreError> {
+        let seen = self.store.seen_among(source, message_ids).await?;
+        Ok(Known(seen.into_iter().map(|seen| (seen.message_id, seen.body_hash)).collect()))
+    }
+
+    /// Looks at an id that its caller chose. Where it was looked up beforehand, the store is not asked again: what came in here
+    /// since is in memory.
     ///
     /// # Errors
     /// `Conflict` where it came with another body, or is being accepted at this moment.
-    pub async fn claim(&self, source: &str, message_id: &str, original: &[u8]) -> Result<Claim, Fault> {
+    pub async fn claim(
+        &self,
+        source: &str,
+        message_id: &str,
+        original: &[u8],
+        known: Option<&Known>,
+    ) -> Result<Claim, Fault> {
         let body_hash: [u8; 32] = Sha256::digest(original).into();
-        let name = format!("{source}\n{message_id}");
-        let busy = self.accepting.lock().map(|mut accepting| !accepting.insert(name.clone())).unwrap_or(false);
+        let name = name(source, message_id);
+        let busy = self.accepting.lock().map(|mut accepting| !accepting.insert(name)).unwrap_or(false);
         if busy {
             return Err(Fault::new(
                 Code::Conflict,
@@ -86,9 +105,10 @@ impl Ledger {
         // From here on the id is held, whichever way this ends.
         let seen = Seen { source: source.to_owned(), message_id: message_id.to_owned(), body_hash };
         let accepting = Accepting { ledger: self.clone(), name, seen: Some(seen) };
-        let before = match self.seen.get(&accepting.name) {
-            Some(hash) => Some(hash),
-            None => {
+        let before = match (self.seen.get(accepting.name), known) {
+            (Some(hash), _) => Some(hash),
+            (None, Some(known)) => known.0.get(message_id).copied(),
+            (None, None) => {
                 let stored = self.store.seen(source, message_id).await;
                 let stored = stored.map_err(|error| {
                     Fault::new(Code::Unavailable, "the store cannot be read now").private(error.to_string())
@@ -137,7 +157,7 @@ impl Accepting {
     /// The bus holds it: a repeat is now recognised.
     pub async fn accepted(mut self) {
         if let Some(seen) = self.seen.take() {
-            self.ledger.seen.insert(self.name.clone(), seen.body_hash);
+            self.ledger.seen.put(self.name, seen.body_hash);
             let _ = self.ledger.entries.send(Entry::Seen(seen)).await;
         }
     }
@@ -149,6 +169,16 @@ impl Drop for Accepting {
             accepting.remove(&self.name);
         }
     }
+}
+
+/// An id and its source, as the memory knows them.
+fn name(source: &str, message_id: &str) -> u128 {
+    let mut hash = Sha256::new();
+    hash.update(source);
+    hash.update("\n");
+    hash.update(message_id);
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
 async fn write_behind(store: Arc<dyn Store>, mut inbox: mpsc::Receiver<Entry>) {

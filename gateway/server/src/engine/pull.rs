@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::delivery::BUS_LIMITS;
 use super::intake::{Desk, Once};
+use super::ledger::Known;
 use super::{crash, letters};
 
 /// Header of a letter: it is an arrival, and these are the words beside its body (`meta`), as JSON.
@@ -39,26 +40,36 @@ pub(super) enum Kept {
     Buried,
 }
 
-/// Hands an arrival to the desk until it is durably somewhere: to every route of its endpoint, or to one once more.
+/// Where an arrival that is kept goes.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// To every route of its endpoint. Its id was looked up beforehand, with those beside it.
+    All(&'a Known),
+    /// To one route, once more.
+    Once(&'a Once),
+}
+
+/// Hands an arrival to the desk until it is durably somewhere.
 pub(super) async fn keep(
     desk: &Desk,
     store: &dyn Store,
     instance: &str,
     endpoint: &str,
-    arrival: Arrival,
-    once: Option<&Once>,
+    arrival: &Arrival,
+    way: Way<'_>,
 ) -> Result<Kept, Fault> {
     crash::point("k13");
     let mut wait = WAITS.0;
+    let mut known = if let Way::All(known) = way { Some(known) } else { None };
     loop {
         let outcome = match desk.admit(endpoint) {
             Ok(admission) if arrival.original.len() > admission.limits.body => Err(Fault::new(
                 Code::TooLarge,
                 format!("it has {} bytes; `limits.body` allows {}", arrival.original.len(), admission.limits.body),
             )),
-            Ok(admission) => match once {
-                None => desk.accept(admission, arrival.clone()).await,
-                Some(once) => desk.accept_once(admission, arrival.clone(), once).await,
+            Ok(admission) => match way {
+                Way::All(_) => desk.accept_known(&admission, arrival, known).await,
+                Way::Once(once) => desk.accept_once(admission, arrival.clone(), once).await,
             },
             Err(fault) if fault.code == Code::NotFound => return Err(fault),
             Err(fault) => Err(fault),
@@ -70,12 +81,17 @@ pub(super) async fn keep(
         };
         let pause = match fault.verdict {
             Verdict::Reject | Verdict::Hold => {
-                bury(store, instance, endpoint, &arrival, &fault, once).await;
+                let once = if let Way::Once(once) = way { Some(once) } else { None };
+                bury(store, instance, endpoint, arrival, &fault, once).await;
                 return Ok(Kept::Buried);
             }
             Verdict::RetryAfter(pause) => pause,
             Verdict::Retry => wait,
         };
+        if fault.code != Code::Throttled {
+            // It may be on the bus all the same, and by the next attempt much time may have passed.
+            known = None;
+        }
         wait = (wait * 2).min(WAITS.1);
         tokio::time::sleep(pause.clamp(Duration::from_millis(1), WAITS.1)).await;
     }
@@ -217,6 +233,7 @@ impl Cursor for Place {
         if !self.is_held() {
             return Err(Fault::new(Code::Conflict, format!("another gateway reads `{}` now", self.name)));
         }
+        crash::point("k18");
         self.store.save_cursor(&self.name, self.held.epoch, Some(value), LEASE).await.map_err(letters::fault)?;
         self.held.value = Some(value.to_owned());
         Ok(())

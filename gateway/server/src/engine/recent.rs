@@ -1,51 +1,65 @@
-//! The newest ids, in memory: what was done a moment ago is known without asking the store.
+//! The newest ids, in memory, each with what is known of it: what was a moment ago is known without asking the store.
 //!
 //! Two generations: the young one grows, and once it is full it becomes the old one, whose place it takes. So the newest
 //! half of the room is always remembered, and remembering one costs one hash, not a list of who was used last.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Remembers the newest delivery ids: between half of its room and all of it.
+/// Remembers the newest ids: between half of its room and all of it.
 #[derive(Debug)]
-pub(super) struct Recent {
-    generations: Mutex<Generations>,
+pub(super) struct Recent<V = ()> {
+    generations: Mutex<Generations<V>>,
     half: usize,
 }
 
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashSet<u128>,
-    old: HashSet<u128>,
+#[derive(Debug)]
+struct Generations<V> {
+    young: HashMap<u128, V>,
+    old: HashMap<u128, V>,
 }
 
-impl Recent {
-    /// With room for so many ids, 20 bytes each.
+impl<V: Copy> Recent<V> {
+    /// With room for so many ids, 20 bytes each beside what is known of it.
     #[must_use]
     pub(super) fn new(room: usize) -> Self {
-        Self { generations: Mutex::default(), half: room.div_ceil(2).max(1) }
+        let generations = Generations { young: HashMap::new(), old: HashMap::new() };
+        Self { generations: Mutex::new(generations), half: room.div_ceil(2).max(1) }
     }
 
-    /// Remembers one. What is no delivery id of ours is not remembered.
-    pub(super) fn insert(&self, id: &str) {
-        let Some(id) = number(id) else { return };
+    /// Remembers one.
+    pub(super) fn put(&self, id: u128, known: V) {
         let mut generations = self.generations();
-        generations.young.insert(id);
+        generations.young.insert(id, known);
         if generations.young.len() >= self.half {
             generations.old = std::mem::take(&mut generations.young);
         }
     }
 
-    /// Whether it is remembered.
+    /// What is remembered of it.
     #[must_use]
-    pub(super) fn contains(&self, id: &str) -> bool {
-        let Some(id) = number(id) else { return false };
+    pub(super) fn get(&self, id: u128) -> Option<V> {
         let generations = self.generations();
-        generations.young.contains(&id) || generations.old.contains(&id)
+        generations.young.get(&id).or_else(|| generations.old.get(&id)).copied()
     }
 
-    fn generations(&self) -> MutexGuard<'_, Generations> {
+    fn generations(&self) -> MutexGuard<'_, Generations<V>> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    /// Remembers a delivery. What is no delivery id of ours is not remembered.
+    pub(super) fn insert(&self, id: &str) {
+        if let Some(id) = number(id) {
+            self.put(id, ());
+        }
+    }
+
+    /// Whether a delivery is remembered.
+    #[must_use]
+    pub(super) fn contains(&self, id: &str) -> bool {
+        number(id).is_some_and(|id| self.get(id).is_some())
     }
 }
 

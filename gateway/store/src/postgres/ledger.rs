@@ -51,6 +51,10 @@ impl Step for Remember {
     }
 }
 
+fn hash(bytes: &[u8]) -> Result<[u8; 32], Trouble> {
+    Ok(bytes.try_into().map_err(|_| StoreError::Damaged("a hash in `seen` has not 32 bytes".to_owned()))?)
+}
+
 /// What an id came with.
 pub(super) struct Find<'a> {
     pub(super) source: &'a str,
@@ -67,9 +71,36 @@ impl Step for Find<'_> {
         let Some(row) = row(db, sql, &[&text::id(self.source), &text::id(self.message_id)]).await? else {
             return Ok(None);
         };
-        let body_hash = row.get::<_, &[u8]>(0).try_into();
-        let body_hash = body_hash.map_err(|_| StoreError::Damaged("a hash in `seen` has not 32 bytes".to_owned()))?;
+        let body_hash = hash(row.get(0))?;
         Ok(Some(Seen { source: self.source.to_owned(), message_id: self.message_id.to_owned(), body_hash }))
+    }
+}
+
+/// What those of many ids came with that came in before.
+pub(super) struct FindAmong<'a> {
+    source: &'a str,
+    message_ids: Vec<String>,
+}
+
+impl<'a> FindAmong<'a> {
+    pub(super) fn new(source: &'a str, message_ids: &[String]) -> Self {
+        Self { source, message_ids: message_ids.iter().map(|id| text::id(id)).collect() }
+    }
+}
+
+#[async_trait]
+impl Step for FindAmong<'_> {
+    type Output = Vec<Seen>;
+    const HARMLESS_TWICE: bool = true;
+
+    async fn run<C: GenericClient + Sync>(&self, db: &C) -> Result<Vec<Seen>, Trouble> {
+        let sql = "SELECT message_id, body_hash FROM seen WHERE source = $1 AND message_id = ANY ($2::text[])";
+        let rows = rows(db, sql, &[&text::id(self.source), &self.message_ids]).await?;
+        let seen = |row: &tokio_postgres::Row| {
+            let body_hash = hash(row.get(1))?;
+            Ok(Seen { source: self.source.to_owned(), message_id: row.get(0), body_hash })
+        };
+        rows.iter().map(seen).collect()
     }
 }
 

@@ -133,6 +133,13 @@ impl Store for PostgresStore {
         perform(&self.ledger, &ledger::Find { source, message_id }).await
     }
 
+    async fn seen_among(&self, source: &str, message_ids: &[String]) -> Result<Vec<Seen>, StoreError> {
+        if message_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        perform(&self.ledger, &ledger::FindAmong::new(source, message_ids)).await
+    }
+
     async fn record_done(&self, delivery_ids: &[String]) -> Result<(), StoreError> {
         if delivery_ids.is_empty() {
             return Ok(());

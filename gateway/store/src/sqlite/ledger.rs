@@ -9,6 +9,9 @@ use crate::{Seen, text};
 /// How many rows are looked at in one transaction when old ones are forgotten: a few milliseconds.
 const PIECE: i64 = 5_000;
 
+/// How many ids are looked up in one transaction: a few milliseconds.
+pub(super) const LOOKED_UP: usize = 1_000;
+
 pub(super) fn remember(db: &Connection, seen: &[Seen]) -> Result<(), Trouble> {
     let now = Timestamp::now().as_millisecond();
     let mut insert = db.prepare_cached("INSERT INTO seen VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?;
@@ -24,6 +27,18 @@ pub(super) fn seen(db: &Connection, source: String, message_id: String) -> Resul
         .query_row([text::id(&source), text::id(&message_id)], |row| row.get(0))
         .optional()?;
     Ok(body_hash.map(|body_hash| Seen { source, message_id, body_hash }))
+}
+
+pub(super) fn seen_among(db: &Connection, source: &str, message_ids: &[String]) -> Result<Vec<Seen>, Trouble> {
+    let source_id = text::id(source);
+    let mut find = db.prepare_cached("SELECT body_hash FROM seen WHERE source = ?1 AND message_id = ?2")?;
+    let mut found = Vec::new();
+    for message_id in message_ids {
+        if let Some(body_hash) = find.query_row([&source_id, &text::id(message_id)], |row| row.get(0)).optional()? {
+            found.push(Seen { source: source.to_owned(), message_id: message_id.clone(), body_hash });
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn record_done(db: &Connection, ids: &[String]) -> Result<(), Trouble> {

@@ -172,6 +172,16 @@ impl Store for SqliteStore {
         self.read_ledger.run(move |db| ledger::seen(db, source, message_id)).await
     }
 
+    async fn seen_among(&self, source: &str, message_ids: &[String]) -> Result<Vec<Seen>, StoreError> {
+        let mut found = Vec::new();
+        // A piece at a time, so that what is hot is read between.
+        for piece in message_ids.chunks(ledger::LOOKED_UP) {
+            let (source, piece) = (source.to_owned(), piece.to_vec());
+            found.extend(self.read_ledger.run(move |db| ledger::seen_among(db, &source, &piece)).await?);
+        }
+        Ok(found)
+    }
+
     async fn record_done(&self, delivery_ids: &[String]) -> Result<(), StoreError> {
         if delivery_ids.is_empty() {
             return Ok(());

@@ -18,6 +18,13 @@ pub(super) async fn the_first_to_remember_wins(place: &Place) {
         assert_eq!(store.seen("shop/订单", id).await.unwrap(), Some(seen(id, hash)));
     }
     assert_eq!(store.seen("crm/订单", "a").await.unwrap(), None, "an id is its source's own");
+    let mut many: Vec<String> = (0..3_000).map(|n| format!("new-{n}")).collect();
+    many.extend(["c", "a", "A", "'; --"].map(str::to_owned));
+    let mut among = store.seen_among("shop/订单", &many).await.unwrap();
+    among.sort_by(|one, other| one.message_id.cmp(&other.message_id));
+    assert_eq!(among, [seen("a", 1), seen("c", 5)]);
+    assert_eq!(store.seen_among("crm/订单", &many).await.unwrap(), []);
+    assert_eq!(store.seen_among("shop/订单", &[]).await.unwrap(), []);
     // The same ids in every order from two gateways at once: nobody is locked out.
     let stores = [place.open().await, store.clone()];
     let writes = (0..40_u8).map(|i| {

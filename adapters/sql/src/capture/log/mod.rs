@@ -148,12 +148,12 @@ async fn hand_over(reader: &Reader, intake: &dyn Intake, told: Vec<Told>) -> Res
         match told {
             Told::Change(change) => changes.push(change),
             Told::Unreadable { table, id, document, fault } => {
-                hand::over(intake, &endpoint, &std::mem::take(&mut changes)).await?;
+                hand::over(intake, &endpoint, std::mem::take(&mut changes)).await?;
                 hand::bury(intake, &endpoint, &table, id, &document, fault).await;
             }
         }
     }
-    hand::over(intake, &endpoint, &changes).await
+    hand::over(intake, &endpoint, changes).await
 }
 
 /// Opens the log where it was left; or from its beginning where its place is lost and that is declared.

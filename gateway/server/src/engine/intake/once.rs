@@ -6,7 +6,7 @@ use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::message::delivery_id;
 use gatehouse_core::site::Unrouted;
 
-use super::super::pull::{self, Kept};
+use super::super::pull::{self, Kept, Way};
 use super::merge::Merged;
 use super::{Desk, Entrance, Ids, check_id, unavailable};
 
@@ -88,7 +88,7 @@ impl Desk {
         arrival: Arrival,
         once: &Once,
     ) -> Result<Kept, Fault> {
-        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, arrival, Some(once)).await
+        pull::keep(self, self.store.as_ref(), &self.instance, endpoint, &arrival, Way::Once(once)).await
     }
 
     /// As [`Intake::bury`](gatehouse_core::adapter::Intake::bury), for one route.
