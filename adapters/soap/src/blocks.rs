@@ -24,6 +24,13 @@ pub(crate) struct Declared {
     pub(crate) element: ElementId,
 }
 
+/// A block that a WSDL declares for the header of a fault about another.
+#[derive(Clone, Debug)]
+pub(crate) struct AboutBlock {
+    pub(crate) about: Declared,
+    pub(crate) block: Declared,
+}
+
 impl Declared {
     pub(crate) fn name(&self) -> &QName {
         &self.wsdl.schemas.element(self.element).name
