@@ -251,7 +251,10 @@ fn session(level: &str) -> String {
 #[tokio::test]
 async fn a_declared_block_arrives_typed_and_the_answer_has_its_own() {
     let called = called().await;
-    let (status, text) = called.send(V11, &session("7"), PLACE).await;
+    // The id by which a signature would refer to it is nobody's business.
+    let wsu = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd";
+    let block = session("7").replacen("<p:Session", &format!("<p:Session xmlns:u='{wsu}' u:Id='s-1'"), 1);
+    let (status, text) = called.send(V11, &block, PLACE).await;
     assert_eq!(status, 200, "{text}");
     assert!(
         text.contains("<Usage xmlns=\"urn:place\"><Left>3</Left></Usage>") || text.contains("Usage><m:Left>3</m:Left>"),

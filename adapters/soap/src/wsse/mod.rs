@@ -22,6 +22,8 @@ mod trust;
 mod unsigned;
 mod verify;
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gatehouse_core::xml::Element;
@@ -73,6 +75,16 @@ pub(crate) fn is_signed(block: &Element) -> bool {
 /// Whether a header block is WS-Security's.
 pub(crate) fn is_security(block: &Element) -> bool {
     block.name.is(Some(WSSE), "Security")
+}
+
+/// A header block without the id that a signature refers to it by, which is nothing that its sender says.
+pub(crate) fn without_id(block: &Element) -> Cow<'_, Element> {
+    if block.attribute(Some(WSU), "Id").is_none() {
+        return Cow::Borrowed(block);
+    }
+    let mut block = block.clone();
+    block.attributes.retain(|attribute| !attribute.name.is(Some(WSU), "Id"));
+    Cow::Owned(block)
 }
 
 /// The bytes of an envelope: signed where there is a `sealer`, which writes UTF-8 whatever the `charset`.
