@@ -299,9 +299,9 @@ fn more_cas_in_a_row_than_anybody_needs_are_not_followed() {
         line.push(next);
     }
     for (count, good) in [(5, true), (7, false)] {
-        let text = world.somebody(&end(), &line[count - 1]);
+        let somebody = world.somebody(&end(), &line[count - 1]);
         let between: Vec<&[u8]> = line[..count].iter().map(|one| -> &[u8] { one.der() }).collect();
-        assert_eq!(world.judge(&text.with_path(&between)).is_ok(), good, "{count}");
+        assert_eq!(world.judge(&somebody.with_path(&between)).is_ok(), good, "{count}");
     }
 }
 
