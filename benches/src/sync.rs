@@ -1,5 +1,6 @@
-//! Synchronous routing: a caller waits while an XML body is routed on a value at its end to an HTTP target, against a
-//! pass-through on the gateway's own door and client that reads nothing of the body.
+//! Synchronous routing: a caller waits while an XML body is routed on a value at its end to an HTTP target, as it came
+//! (`pass_through`) and as a message that is judged, against a forwarder on the gateway's own door and client that
+//! reads nothing of the body.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ fn body(size: usize) -> String {
     text
 }
 
-/// The pass-through: the role `forward LISTEN SINK`.
+/// The forwarder: the role `forward LISTEN SINK`.
 pub(crate) async fn forward(listen: &str, sink: &str) -> anyhow::Result<()> {
     let failed = |fault: gatehouse_core::fault::Fault| anyhow!("{fault}");
     let door = Door::bind(DoorConfig { listen: listen.parse()?, ..DoorConfig::default() }).await.map_err(failed)?;
@@ -75,7 +76,7 @@ impl Forward {
     }
 }
 
-/// The site: one route that waits, with a condition on the last element.
+/// The site: two routes that wait, each with a condition on the last element.
 fn write(root: &Path, listen: &str, admin: &str, sink: &str) -> anyhow::Result<()> {
     for folder in ["systems", "types", "data"] {
         std::fs::create_dir_all(root.join(folder))?;
@@ -84,7 +85,7 @@ fn write(root: &Path, listen: &str, admin: &str, sink: &str) -> anyhow::Result<(
     put("gatehouse.yaml", &format!("version: 1\nlisten: {listen}\nadmin: {{ listen: {admin} }}\n"))?;
     put(
         "systems/shop.yaml",
-        "version: 1\nsystem: shop\nadapter: rest\nlimits: { concurrency: 1000, body: 16MiB }\nendpoints:\n  orders: { receive: POST /orders }\n",
+        "version: 1\nsystem: shop\nadapter: rest\nlimits: { concurrency: 1000, body: 16MiB }\nendpoints:\n  orders: { receive: POST /orders }\n  passing: { receive: POST /passing }\n",
     )?;
     put(
         "systems/east.yaml",
@@ -100,7 +101,8 @@ fn write(root: &Path, listen: &str, admin: &str, sink: &str) -> anyhow::Result<(
     put(
         "orders.yaml",
         "version: 1\nroutes:\n  - route: orders\n    from: shop/orders\n    exchange: request\n    type: order\n    to:\n      \
-         - { target: east/put, when: route == \"east\" }\n",
+         - { target: east/put, when: route == \"east\" }\n  - route: passing\n    from: shop/passing\n    exchange: request\n    \
+         pass_through: true\n    to:\n      - { target: east/put, when: route == \"east\" }\n",
     )?;
     Ok(())
 }
@@ -122,9 +124,11 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<()> {
     for (connections, size) in loads {
         let body = Bytes::from(body(*size));
         let mut rates = Vec::new();
-        for (name, contestant, listen, path) in
-            [("pass-through", &forward, &passing, "/"), ("gatehouse", &gateway, &listen, "/orders")]
-        {
+        for (name, contestant, listen, path) in [
+            ("forwarder", &forward, &passing, "/"),
+            ("as it came", &gateway, &listen, "/passing"),
+            ("as a message", &gateway, &listen, "/orders"),
+        ] {
             load::run(listen, path, body.clone(), *connections, Duration::from_millis(700)).await?;
             let cpu = contestant.cpu()?;
             let outcome = load::run(listen, path, body.clone(), *connections, time).await?;
@@ -141,7 +145,7 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<()> {
             ));
             rates.push(rate);
         }
-        say(format!("  ratio {:.2}", rates[1] / rates[0]));
+        say(format!("  ratios {:.2} and {:.2}", rates[1] / rates[0], rates[2] / rates[0]));
     }
     forward.stop().await?;
     gateway.stop().await

@@ -146,6 +146,8 @@ async fn write(outbound: &dyn Outbound, delivery_id: &str, no: &str, who: &str) 
     let call = Call {
         endpoint: "rows",
         body: &body,
+        passed: None,
+        meta: &Value::Null,
         message: &message,
         delivery_id,
         attempt: 1,

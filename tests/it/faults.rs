@@ -8,6 +8,7 @@ mod callers;
 mod cluster;
 mod database;
 mod disk;
+mod power;
 mod process;
 mod stub;
 mod target;

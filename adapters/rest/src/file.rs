@@ -1,12 +1,15 @@
 //! The system's file, and what it becomes once it cannot be wrong.
 
-use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
+use std::sync::Arc;
+
+use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles, Wants};
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::expr::{Expression, Names};
 use gatehouse_core::limits::{Circuit, CircuitFile, Limits, LimitsFile};
 use gatehouse_core::nested::{Nested, NestedFile};
 use gatehouse_core::outcome::{OutcomeFile, OutcomeRule, compile, expression_problem};
 use gatehouse_core::path::Path;
+use gatehouse_core::reading::Reading;
 use gatehouse_core::yaml::{self, Located};
 use gatehouse_net::auth::{AcceptFile, AuthFile};
 use gatehouse_net::client::check_address;
@@ -131,6 +134,18 @@ pub(crate) struct Received {
     pub(crate) nested: Nested,
 }
 
+impl Received {
+    /// What is read of a body where the routes want this of it.
+    pub(crate) fn reading(&self, wants: &Wants) -> Arc<Reading> {
+        let mut reading = wants.body.clone();
+        if let Some(IdSource::Body(path)) = self.id.as_ref().filter(|_| !reading.is_whole()) {
+            Arc::make_mut(&mut reading).add(path);
+        }
+        // What is in a string can be looked at only where all of it is read.
+        if !self.nested.is_empty() && !reading.is_nothing() { Arc::new(Reading::whole()) } else { reading }
+    }
+}
+
 /// Where a message's own id stands.
 #[derive(Debug)]
 pub(crate) enum IdSource {
@@ -183,7 +198,14 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
         let span = endpoint.span.clone();
         let mut push = |direction, summary: &str| {
             let summary = summary.to_owned();
-            endpoints.push(Endpoint { name: name.clone(), direction, limits: own, summary, span: span.clone() });
+            endpoints.push(Endpoint {
+                name: name.clone(),
+                direction,
+                limits: own,
+                summary,
+                passes: true,
+                span: span.clone(),
+            });
         };
         match (&endpoint.receive, &endpoint.call) {
             (Some(line), None) => {
@@ -426,7 +448,7 @@ impl Checker<'_> {
     }
 
     fn expression(&mut self, text: &Located<String>) -> Option<Expression> {
-        let names = ["body", "message", "delivery_id"].map(str::to_owned).to_vec();
+        let names = ["body", "message", "delivery_id", "meta"].map(str::to_owned).to_vec();
         Expression::compile(text, &Names::Closed(names))
             .map_err(|error| self.problems.push(expression_problem(text, error, self.file)))
             .ok()

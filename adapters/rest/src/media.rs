@@ -4,6 +4,7 @@ use bytes::Bytes;
 use gatehouse_core::charset;
 use gatehouse_core::fault::{Code, Fault, Violation};
 use gatehouse_core::limits::BodyLimits;
+use gatehouse_core::reading::Reading;
 use gatehouse_core::xml::{self, Element, WriteOptions};
 use gatehouse_core::{Value, json};
 use http::HeaderMap;
@@ -45,12 +46,14 @@ pub(crate) fn limits(max: usize) -> BodyLimits {
     BodyLimits { bytes: max, text: max, ..BodyLimits::default() }
 }
 
-/// Decodes a body; with it comes the document that it was read from, where it was XML.
+/// Decodes what is wanted of a body; with it comes the document that it was read from, where it was XML and that is wanted.
 pub(crate) fn decode(
     media: &Media,
     label: Option<&str>,
     bytes: &Bytes,
     max: usize,
+    reading: &Reading,
+    document: bool,
 ) -> Result<(Value, Option<Element>), Fault> {
     let limits = limits(max);
     if let Some(Err(unknown)) = label.map(|label| charset::encode("", label)) {
@@ -63,7 +66,8 @@ pub(crate) fn decode(
                 format!("`{other}` is not spoken here: send application/json or application/xml"),
             ));
         }
-        Media::Xml => xml::decode(bytes, label, &limits).map(|element| (element.to_value(), Some(element))),
+        Media::Xml if document => xml::decode(bytes, label, &limits).map(|element| (element.to_value(), Some(element))),
+        Media::Xml => xml::skim(bytes, label, &limits, reading).map(|value| (value, None)),
         Media::Json => {
             match label.filter(|label| !label.eq_ignore_ascii_case("utf-8") && !label.eq_ignore_ascii_case("utf8")) {
                 None => json::decode(bytes, &limits).map(|value| (value, None)),

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gatehouse_core::Value;
-use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::adapter::{Call, Outbound, Passed, Reply};
 use gatehouse_core::expr::{Expression, Scope};
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::nested::NestedError;
+use gatehouse_core::reading::Reading;
 use gatehouse_net::body::From;
 use gatehouse_net::client::Client;
 use gatehouse_net::parse::parse;
@@ -44,6 +45,9 @@ impl Outbound for Caller {
         let exchange = Exchange { sent: Some(sent.clone()), answered: None };
         let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange))?;
         let (parts, bytes) = response.into_parts();
+        if call.passed.is_some() {
+            return pass(sent, &parts, bytes);
+        }
         let read = Answer::read(called, &parts, &bytes, self.checked.limits.body).await;
         let read = read.map_err(|fault| fault.exchange(answered(sent.clone(), parts.status, &bytes)))?;
         judge(called, sent, parts, &bytes, read)
@@ -83,6 +87,7 @@ impl Caller {
         let message = if plain { Value::Null } else { call.message.to_value(call.attempt) };
         let id = Value::from(call.delivery_id);
         let scope = Scope::new().with("body", call.body).with("message", &message).with("delivery_id", &id);
+        let scope = scope.with("meta", call.meta);
         let text = |expression: &Expression| -> Result<Option<String>, Fault> {
             let value = expression.eval(&scope).map_err(|reason| bad(format!("`{}`: {reason}", expression.text())))?;
             match value {
@@ -108,8 +113,10 @@ impl Caller {
             target.extend(utf8_percent_encode(&value, NON_ALPHANUMERIC));
             separator = '&';
         }
-        let body = closed(called, call.body)?;
-        let (body, content_type) = media::encode(&called.send, &called.charset, &body)?;
+        let (body, content_type) = match call.passed {
+            Some(passed) => (passed.body.clone(), passed.content_type.clone()),
+            None => media::encode(&called.send, &called.charset, closed(called, call.body)?.as_ref())?,
+        };
         let mut request = Request::new(body);
         *request.method_mut() = called.method.clone();
         *request.uri_mut() = self.client.url(&target)?;
@@ -166,7 +173,8 @@ impl Answer {
         let reading = move || {
             let mut body = match bytes.is_empty() {
                 true => Ok(Value::Null),
-                false => media::decode(&media, charset.as_deref(), &bytes, max).map(|(body, _)| body),
+                false => media::decode(&media, charset.as_deref(), &bytes, max, &Reading::whole(), false)
+                    .map(|(body, _)| body),
             };
             let opened = body.as_mut().map_or(Ok(()), |body| nested.open(body, &media::limits(max)));
             Self { media, body, opened }
@@ -204,6 +212,24 @@ fn judge(called: &Called, sent: String, parts: Parts, bytes: &Bytes, answer: Ans
     }
     called.outcome.judge(i64::from(status.as_u16()), &body, &exchange, protocol)?;
     Ok(Reply { body, exchange, ..Reply::default() })
+}
+
+/// The answer to a body that was sent as it came: whatever the system says goes back, a SOAP fault with 500 like any other. What says
+/// that nobody was asked (credentials of ours, a redirect, a busy or missing server) is no answer of its.
+fn pass(sent: String, parts: &Parts, bytes: Bytes) -> Result<Reply, Fault> {
+    let exchange = answered(sent, parts.status, &bytes);
+    let is_asked = match parts.status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => false,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => false,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => false,
+        status => !status.is_redirection() && !status.is_informational(),
+    };
+    if let Some(fault) = by_status(parts.status, &parts.headers).filter(|_| !is_asked) {
+        return Err(fault.exchange(exchange));
+    }
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let passed = Some(Passed { body: bytes, content_type, status: Some(parts.status.as_u16()) });
+    Ok(Reply { passed, exchange, ..Reply::default() })
 }
 
 /// What the status alone says; `None` is yes.

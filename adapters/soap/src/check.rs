@@ -99,7 +99,7 @@ impl Check<'_> {
                 }
             };
             let (name, span) = (name.value.clone(), name.span.clone());
-            checked.endpoints.push(Endpoint { name, direction, limits, summary, span });
+            checked.endpoints.push(Endpoint { name, direction, limits, summary, passes: false, span });
         }
         if let Some(login) = &read.login {
             let known = |name: &str| checked.calls.by_name.contains_key(name);

@@ -55,6 +55,8 @@ impl Erp {
         let call = Call {
             endpoint: "Place",
             body: &body,
+            passed: None,
+            meta: &Value::Null,
             message: &message,
             delivery_id: "d-1",
             attempt: 1,

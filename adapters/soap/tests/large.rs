@@ -93,6 +93,8 @@ async fn a_large_answer_is_read_beside_the_worker() {
     let call = Call {
         endpoint: "Op",
         body: &sent,
+        passed: None,
+        meta: &Value::Null,
         message: &message,
         delivery_id: "d-1",
         attempt: 1,

@@ -43,6 +43,8 @@ impl Erp {
         let call = Call {
             endpoint,
             body,
+            passed: None,
+            meta: &Value::Null,
             message: &message,
             delivery_id: "d-1",
             attempt: 1,
@@ -288,6 +290,8 @@ async fn what_xml_cannot_carry_is_the_messages_fault() {
     let call = Call {
         endpoint: "Op",
         body: &body,
+        passed: None,
+        meta: &Value::Null,
         message: &message,
         delivery_id: "d",
         attempt: 1,

@@ -44,6 +44,8 @@ async fn pay(address: &str, more: &str, endpoint: &str, key: &Pem, number: &str)
     let call = Call {
         endpoint: "Pay",
         body: &body,
+        passed: None,
+        meta: &Value::Null,
         message: &message,
         delivery_id: "d-1",
         attempt: 1,

@@ -262,7 +262,14 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
                 continue;
             }
         };
-        endpoints.push(Endpoint { name: name.clone(), direction, limits: own, summary, span: endpoint.span.clone() });
+        endpoints.push(Endpoint {
+            name: name.clone(),
+            direction,
+            limits: own,
+            summary,
+            passes: false,
+            span: endpoint.span.clone(),
+        });
     }
     let sound = !found.has_errors();
     problems.extend(found);

@@ -81,7 +81,7 @@ impl Writer {
             let delivery_id = part_id(call.delivery_id, index, elements.len());
             Some(Refused { delivery_id, body: batch.alone(call.body, elements.get(index)?), fault })
         });
-        Ok(Reply { body: body.into_iter().collect(), exchange, refused: refused.collect() })
+        Ok(Reply { body: body.into_iter().collect(), exchange, refused: refused.collect(), passed: None })
     }
 }
 

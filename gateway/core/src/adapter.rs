@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::limits::{Circuit, Limits};
 use crate::message::Message;
 use crate::outline::Given;
+pub use crate::passed::{Passed, Wants};
 pub use crate::receipt::{Outcome, Receipt};
 pub use crate::reply::{Refused, Reply};
 use crate::secret::Secrets;
@@ -114,6 +115,10 @@ pub struct Call<'a> {
     pub endpoint: &'a str,
     /// What to send, as the target's mapping shaped it.
     pub body: &'a Value,
+    /// What to send instead, as it came, where the route says `pass_through`; only endpoints that pass bodies get it.
+    pub passed: Option<&'a Passed>,
+    /// Then what came along with it: the arrival's `meta`. Else null.
+    pub meta: &'a Value,
     /// The canonical message it came from.
     pub message: &'a Message,
     /// Stable over every attempt and replay. Send it as the protocol's idempotency key.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::fault::Fault;
 use crate::limits::Limits;
+use crate::passed::Wants;
 use crate::value::Value;
 use crate::xml::Element;
 
@@ -22,6 +23,8 @@ pub struct Admission {
     pub limits: Limits,
     /// How many more may come at once now, where a rate is set.
     pub remaining: Option<u32>,
+    /// What is wanted of the arrival.
+    pub wants: Wants,
 }
 
 /// Something that came in, decoded.
@@ -29,7 +32,8 @@ pub struct Admission {
 pub struct Arrival {
     /// The decoded body.
     pub body: Value,
-    /// The XML that the body was read from, where it was XML: mappings with prefixes look up namespaces in it.
+    /// The XML that the body was read from, where it was XML and is [wanted](Wants::document): mappings with prefixes look
+    /// up namespaces in it.
     pub document: Option<Element>,
     /// The caller's own id for it, if it sends one: 1 to 255 visible characters.
     pub id: Option<String>,

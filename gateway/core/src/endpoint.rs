@@ -13,6 +13,8 @@ pub struct Endpoint {
     pub limits: Limits,
     /// One line for people: `POST /hooks/orders`.
     pub summary: String,
+    /// Whether bodies can go through it as they came (`pass_through`).
+    pub passes: bool,
     /// Byte range of its name in the system's file.
     pub span: std::ops::Range<usize>,
 }

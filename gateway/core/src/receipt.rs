@@ -1,5 +1,6 @@
 //! The engine's yes: what an inbound half is handed once the bus holds every delivery of an arrival.
 
+use crate::passed::Passed;
 use crate::value::Value;
 
 /// The engine's yes.
@@ -11,6 +12,8 @@ pub struct Receipt {
     pub outcome: Outcome,
     /// The mapped reply, where the route waits for one (`exchange: request`) or declares one.
     pub reply: Option<Value>,
+    /// The reply as it came, where the route says `pass_through`.
+    pub passed: Option<Passed>,
 }
 
 /// What became of an arrival.

@@ -1,6 +1,7 @@
 //! What a system answered to a delivery: yes, and to which parts of it no.
 
 use crate::fault::{Exchange, Fault};
+use crate::passed::Passed;
 use crate::value::Value;
 
 /// What the system answered.
@@ -12,6 +13,8 @@ pub struct Reply {
     pub exchange: Exchange,
     /// Parts of the delivery that it will never take, while it took the others: each becomes a dead letter of its own.
     pub refused: Vec<Refused>,
+    /// The answer as it came, to a body that was sent as it came.
+    pub passed: Option<Passed>,
 }
 
 /// A part of a delivery that the system refused. Parts that may go better later are no business of this: then the whole

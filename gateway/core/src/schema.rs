@@ -31,7 +31,8 @@ pub struct Type {
     root_names: Option<Vec<String>>,
     sensitive: Vec<Vec<String>>,
     outline: Arc<Outline>,
-    validator: Arc<Validator<Canonical>>,
+    /// `None`: every body is of it.
+    validator: Option<Arc<Validator<Canonical>>>,
 }
 
 impl fmt::Debug for Type {
@@ -77,8 +78,21 @@ impl Type {
             root_names: if closed { names() } else { None },
             sensitive,
             outline: Arc::new(Outline::of_schema(&schema)),
-            validator: Arc::new(validator),
+            validator: Some(Arc::new(validator)),
         })
+    }
+
+    /// A type that every body is of.
+    #[must_use]
+    pub fn any(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            data_schema: None,
+            root_names: None,
+            sensitive: Vec::new(),
+            outline: Arc::new(Outline::default()),
+            validator: None,
+        }
     }
 
     /// Its name: `order.paid`.
@@ -111,15 +125,15 @@ impl Type {
     /// # Errors
     /// Everything that is wrong, each with its JSON Pointer; at most 50.
     pub fn validate(&self, body: &Value) -> Result<(), Vec<Violation>> {
-        if self.validator.is_valid(body) {
+        let Some(validator) = self.validator.as_ref().filter(|validator| !validator.is_valid(body)) else {
             return Ok(());
-        }
+        };
         let told = |error: jsonschema::ValidationError<'_>| {
             let pointer = error.instance_path().to_string();
             let text = if self.is_sensitive(&pointer) { error.masked().to_string() } else { error.to_string() };
             Violation { pointer, message: shorten(&text) }
         };
-        Err(self.validator.iter_errors(body).take(MAX_VIOLATIONS).map(told).collect())
+        Err(validator.iter_errors(body).take(MAX_VIOLATIONS).map(told).collect())
     }
 
     fn is_sensitive(&self, pointer: &str) -> bool {

@@ -113,6 +113,8 @@ pub(super) async fn a_batch_that_comes_again_loses_and_doubles_nothing(database:
     let call = |attempt| gatehouse_core::adapter::Call {
         endpoint: "stock",
         body: &body,
+        passed: None,
+        meta: &gatehouse_core::Value::Null,
         message: &message,
         delivery_id: "d-1",
         attempt,

@@ -44,8 +44,17 @@ pub(super) async fn open(place: &Place) -> std::sync::Arc<dyn Outbound> {
 
 pub(super) async fn deliver(outbound: &dyn Outbound, endpoint: &str, id: &str, body: &Value) -> Result<Reply, Fault> {
     let message = crate::harness::message(id);
-    let call =
-        Call { endpoint, body, message: &message, delivery_id: id, attempt: 1, traceparent: None, deadline: PATIENCE };
+    let call = Call {
+        endpoint,
+        body,
+        passed: None,
+        meta: &Value::Null,
+        message: &message,
+        delivery_id: id,
+        attempt: 1,
+        traceparent: None,
+        deadline: PATIENCE,
+    };
     tokio::time::timeout(PATIENCE, outbound.deliver(call)).await.expect("an answer in time")
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gatehouse_core::adapter::{
-    Adapter, Admission, Arrival, Behind, Cursor, Intake, Outcome, Receipt, SiteFiles, System,
+    Adapter, Admission, Arrival, Behind, Cursor, Intake, Outcome, Receipt, SiteFiles, System, Wants,
 };
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::fault::Fault;
@@ -148,7 +148,12 @@ impl Intake for Engine {
     fn admit(&self, endpoint: &str) -> Result<Admission, Fault> {
         match self.closed.lock().unwrap().clone() {
             Some(fault) => Err(fault),
-            None => Ok(Admission { endpoint: endpoint.into(), limits: Limits::default(), remaining: None }),
+            None => Ok(Admission {
+                endpoint: endpoint.into(),
+                limits: Limits::default(),
+                remaining: None,
+                wants: Wants::default(),
+            }),
         }
     }
 
@@ -158,7 +163,7 @@ impl Intake for Engine {
         }
         let message_id = arrival.id.clone().unwrap_or_else(|| "generated".to_owned());
         self.arrivals.lock().unwrap().push((admission.endpoint.to_string(), arrival));
-        Ok(Receipt { message_id, outcome: Outcome::Accepted, reply: self.reply.lock().unwrap().clone() })
+        Ok(Receipt { message_id, outcome: Outcome::Accepted, reply: self.reply.lock().unwrap().clone(), passed: None })
     }
 
     async fn keep(&self, _endpoint: &str, _arrival: Arrival) -> Result<(), Fault> {

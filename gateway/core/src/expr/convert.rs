@@ -10,7 +10,9 @@ use crate::value::{Map, Value};
 /// Copies what `access` looks at.
 pub(super) fn to_dynamic(value: &Value, access: &Access) -> Result<Dynamic, String> {
     if access.whole || access.fields.is_empty() {
-        return whole(value);
+        let mut all = whole(value)?;
+        allow_absent(&mut all, access);
+        return Ok(all);
     }
     let Value::Map(map) = value else { return whole(value) };
     let mut part = RhaiMap::new();
@@ -26,6 +28,21 @@ pub(super) fn to_dynamic(value: &Value, access: &Access) -> Result<Dynamic, Stri
         }
     }
     Ok(Dynamic::from_map(part))
+}
+
+/// Puts null where something may be absent and is, in a value that is needed whole too.
+fn allow_absent(value: &mut Dynamic, access: &Access) {
+    if access.fields.is_empty() {
+        return;
+    }
+    let Some(mut map) = value.write_lock::<RhaiMap>() else { return };
+    for (name, inner) in &access.fields {
+        match map.get_mut(name.as_str()) {
+            Some(value) => allow_absent(value, inner),
+            None if inner.optional => drop(map.insert(name.as_str().into(), Dynamic::UNIT)),
+            None => {}
+        }
+    }
 }
 
 fn whole(value: &Value) -> Result<Dynamic, String> {

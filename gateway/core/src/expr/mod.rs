@@ -16,6 +16,7 @@ use std::sync::Arc;
 use rhai::{AST, Dynamic, EvalAltResult, Position};
 
 use crate::diagnostics::closest;
+use crate::reading::Reading;
 use crate::value::Value;
 use reads::{Access, Reads};
 
@@ -177,6 +178,13 @@ impl Expression {
     #[must_use]
     pub fn reads(&self, name: &str) -> bool {
         self.0.reads.iter().any(|(known, _)| known == name)
+    }
+
+    /// Adds what it looks at to what is read, but what is below a name of `own`.
+    pub fn read_into(&self, reading: &mut Reading, own: &[&str]) {
+        for (name, access) in self.0.reads.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
+            access.read_into(reading.field(name));
+        }
     }
 
     /// The text it was compiled from.

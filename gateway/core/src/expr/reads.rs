@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use rhai::{AST, ASTFlags, Expr, Position, Stmt};
 
+use crate::reading::Reading;
+
 /// What is looked at below one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Access {
@@ -13,6 +15,18 @@ pub(super) struct Access {
     pub(super) optional: bool,
     /// Else only these fields.
     pub(super) fields: BTreeMap<String, Access>,
+}
+
+impl Access {
+    /// Adds what is looked at to what is read.
+    pub(super) fn read_into(&self, reading: &mut Reading) {
+        if self.whole || self.fields.is_empty() {
+            return reading.add_all();
+        }
+        for (name, access) in &self.fields {
+            access.read_into(reading.field(name));
+        }
+    }
 }
 
 /// Everything an expression looks at.

@@ -63,6 +63,8 @@ fn conditions_hold_or_not() {
         ("lines[0].sku == \"A\" || false", true),
         ("\"no\" in customer", true),
         ("status == 1", false),
+        ("(customer?.level ?? 1) == 1 && \"no\" in customer", true),
+        ("(customer.vip?.since ?? 1) == 1 && customer.vip == ()", true),
         ("choose(amount > 1, true, false)", true),
     ] {
         assert_eq!(eval(text), Ok(Value::Bool(expected)), "{text}");

@@ -7,6 +7,7 @@ mod files;
 mod gateway;
 mod given;
 mod merge;
+mod pass;
 mod plan;
 mod prefixes;
 mod retry;

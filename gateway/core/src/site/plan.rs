@@ -34,6 +34,9 @@ impl Route {
     /// `Invalid` with violations where a row or the type refuses it, it has no key to be merged by, or a condition cannot
     /// be judged.
     pub fn plan(&self, source: &Value, document: Option<&Element>, meta: &Value) -> Result<Planned, Fault> {
+        if self.pass.is_some() {
+            return self.choose(source, meta);
+        }
         let mut body = match &self.map {
             Some(map) => map.apply_to(source, document, &Scope::new().with("meta", meta)).map_err(|violations| {
                 Fault::new(Code::Invalid, format!("mapping `{}` refuses it", map.name())).violations(violations)
@@ -56,13 +59,28 @@ impl Route {
     pub fn judge(&self, body: Value) -> Result<Planned, Fault> {
         self.sound(&body)?;
         let key = self.business_key(&body);
+        let targets = self.wanted_by(&Scope::new().with_fields(&body))?;
+        Ok(Planned { body, key, targets })
+    }
+
+    /// Chooses the target of a body that goes through as it came.
+    fn choose(&self, source: &Value, meta: &Value) -> Result<Planned, Fault> {
+        let targets = self.wanted_by(&Scope::new().with_fields(source).with("meta", meta))?;
+        Ok(Planned { body: Value::Null, key: self.business_key(source), targets })
+    }
+
+    /// The targets whose condition holds; where a caller waits, the first of them alone.
+    fn wanted_by(&self, scope: &Scope<'_>) -> Result<Vec<Arc<Target>>, Fault> {
         let mut targets = Vec::with_capacity(self.targets.len());
         for target in &self.targets {
-            if target.wants(&body)? {
+            if target.wants(scope)? {
                 targets.push(target.clone());
+                if self.request {
+                    break;
+                }
             }
         }
-        Ok(Planned { body, key, targets })
+        Ok(targets)
     }
 
     fn business_key(&self, body: &Value) -> Option<String> {
@@ -78,9 +96,9 @@ impl Route {
 
 impl Target {
     /// Whether the target's condition holds.
-    fn wants(&self, body: &Value) -> Result<bool, Fault> {
+    fn wants(&self, scope: &Scope<'_>) -> Result<bool, Fault> {
         let Some(when) = &self.when else { return Ok(true) };
-        when.test(&Scope::new().with_fields(body)).map_err(|error| {
+        when.test(scope).map_err(|error| {
             let text = format!("the condition `{}` of target `{}` cannot be judged: {error}", when.text(), self.name);
             Fault::new(Code::Invalid, text)
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::prefixes::{self, Step};
 use super::retry::RetryPolicy;
 use super::table::{RouteFile, RoutesFile, TargetFile};
-use super::{Files, merge, retry};
+use super::{Files, merge, pass, retry};
 use crate::adapter::{Direction, Endpoint, System};
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::expr::{Expression, Names};
@@ -14,6 +14,7 @@ use crate::mapping::Mapping;
 use crate::merge::Merge;
 use crate::outcome::expression_problem;
 use crate::path::Path;
+use crate::reading::Reading;
 use crate::schema::Type;
 use crate::yaml::{self, Located};
 
@@ -52,6 +53,8 @@ pub struct Route {
     pub others: Vec<Arc<Route>>,
     /// Whether a caller waits for the answer.
     pub request: bool,
+    /// What is read of a body that goes through as it came; `None` where bodies become messages.
+    pub pass: Option<Arc<Reading>>,
     /// Source shape to canonical.
     pub map: Option<Arc<Mapping>>,
     /// The canonical type.
@@ -102,7 +105,7 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn endpoint(&self, name: &str, direction: Direction) -> Option<&Endpoint> {
+    pub(super) fn endpoint(&self, name: &str, direction: Direction) -> Option<&Endpoint> {
         let (system, endpoint) = name.split_once('/')?;
         self.systems.get(system)?.endpoints().iter().find(|e| e.name == endpoint && e.direction == direction)
     }
@@ -182,7 +185,7 @@ impl Checker<'_> {
                 "a route's name is 1 to 60 small letters, digits and hyphens".to_owned(),
             );
         }
-        let kind = self.kind(&row.kind);
+        let kind = self.kind(row);
         let sources = self.sources(row);
         let key = row.key.as_ref().map(|path| self.path(path));
         let request = match row.exchange.as_ref().map(|word| word.as_str()) {
@@ -212,13 +215,10 @@ impl Checker<'_> {
             }
         };
         let reply = self.mapping(row.reply.as_ref(), Step::Reply);
-        if request && row.to.len() != 1 {
-            self.error(
-                "one-target",
-                &row.route,
-                "a route with `exchange: request` has exactly one target: its answer goes to the caller".to_owned(),
-            );
+        if request {
+            pass::first_answers(row, self.file, self.problems);
         }
+        pass::check(row, request, self.known, self.file, self.problems);
         let merge = row.merge.as_ref().map(|read| merge::check(read, kind.as_deref(), self.file, self.problems));
         if row.merge.is_some() {
             self.merges(row, request);
@@ -242,9 +242,11 @@ impl Checker<'_> {
         }
         let (mut sources, merge) = (sources?.into_iter(), merge.map(|merge| merge.map(Arc::new)));
         let (from, map) = sources.next()?;
+        let key = key.transpose_path()?;
         let route = Route {
             name: row.route.value.clone(),
             from,
+            pass: row.passes().then(|| Arc::new(pass::reading(&targets, key.as_ref()))),
             merge: match merge {
                 None => None,
                 Some(merge) => Some(merge?),
@@ -253,7 +255,7 @@ impl Checker<'_> {
             request,
             map,
             kind: kind?,
-            key: key.transpose_path()?,
+            key,
             unrouted,
             reply: reply?,
             targets,
@@ -286,10 +288,10 @@ impl Checker<'_> {
             let map = self.mapping(at, Step::In);
             if let (Some(Some(map)), Some(at)) = (&map, at)
                 && let Some(to) = map.to()
-                && to != row.kind.value
+                && let Some(kind) = &row.kind
+                && to != kind.value
             {
-                let text =
-                    format!("mapping `{}` makes `{to}`, but the route says `type: {}`", map.name(), row.kind.value);
+                let text = format!("mapping `{}` makes `{to}`, but the route says `type: {}`", map.name(), kind.value);
                 self.error("type-mismatch", at, text);
             }
             sources.extend(map.map(|map| (from.value.clone(), map)));
@@ -422,7 +424,18 @@ impl Checker<'_> {
         None
     }
 
-    fn kind(&mut self, at: &Located<String>) -> Option<Arc<Type>> {
+    fn kind(&mut self, row: &RouteFile) -> Option<Arc<Type>> {
+        let Some(at) = &row.kind else {
+            if !row.passes() {
+                self.error(
+                    "no-type",
+                    &row.route,
+                    "a route needs `type`: which canonical type its messages are of".to_owned(),
+                );
+                return None;
+            }
+            return Some(Arc::new(Type::any(&row.route)));
+        };
         if let Some(kind) = self.known.types.get(at.as_str()) {
             return Some(kind.clone());
         }

@@ -29,15 +29,20 @@ pub struct RouteFile {
     /// Several sources into one type: which records are of one thing, and which source's value survives.
     #[serde(default)]
     pub merge: Option<merge::MergeFile>,
-    /// `event` (default): accepted once the bus holds it. `request`: the caller waits for the one target's answer.
+    /// `event` (default): accepted once the bus holds it. `request`: the caller waits for the answer of the first target
+    /// whose condition holds.
     #[serde(default)]
     pub exchange: Option<Located<String>>,
     /// The mapping from the source's shape to the canonical body. Default: the body is canonical as it comes.
     #[serde(default)]
     pub map: Option<Located<String>>,
-    /// The canonical type, a file under `types/`.
-    #[serde(rename = "type")]
-    pub kind: Located<String>,
+    /// The canonical type, a file under `types/`. Every route has one, but those with `pass_through`.
+    #[serde(default, rename = "type")]
+    pub kind: Option<Located<String>>,
+    /// With `exchange: request`: the body goes to the target, and the answer to the caller, as it came, whatever its shape.
+    /// Conditions see the source's own fields, and `meta`; no more of the body is read than they ask for.
+    #[serde(default)]
+    pub pass_through: Option<Located<bool>>,
     /// Path in the canonical body to the business key that support staff search for.
     #[serde(default)]
     pub key: Option<Located<String>>,
@@ -49,6 +54,13 @@ pub struct RouteFile {
     pub reply: Option<Located<String>>,
     /// Who gets it.
     pub to: Vec<TargetFile>,
+}
+
+impl RouteFile {
+    /// Whether its bodies go through as they came.
+    pub(super) fn passes(&self) -> bool {
+        self.pass_through.as_ref().is_some_and(|flag| flag.value)
+    }
 }
 
 /// One target of a route.

@@ -4,11 +4,13 @@
 //! are no entities, no external files and no default attributes. Comments and processing instructions are checked and
 //! left out. The rooms: [`names`] knows which characters may stand where, [`gate`] checks what the lexer (quick-xml)
 //! lets through, [`tree`] builds elements from it, [`value`] turns them into values and back, [`qualified`] gives values
-//! names with namespaces where they are asked for, [`write`](mod@write) writes them.
+//! names with namespaces where they are asked for, [`skim`](mod@skim) reads a few paths without a tree,
+//! [`write`](mod@write) writes them.
 
 mod gate;
 mod names;
 mod qualified;
+mod skim;
 mod tree;
 mod value;
 mod write;
@@ -19,6 +21,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use qualified::{WantedNames, clark};
+pub use skim::skim;
 pub use tree::{decode, text_of};
 pub use write::{NotXml, WriteOptions};
 

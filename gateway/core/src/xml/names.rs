@@ -35,7 +35,7 @@ pub(super) fn is_part(c: char) -> bool {
 pub(super) fn first_non_char(text: &str) -> Option<(usize, char)> {
     let bytes = text.as_bytes();
     let mut from = 0;
-    while let Some(found) = bytes[from..].iter().position(|byte| *byte < 0x20 || *byte == 0xEF) {
+    while let Some(found) = first_doubtful(&bytes[from..]) {
         let at = from + found;
         match bytes[at] {
             b'\t' | b'\n' | b'\r' => {}
@@ -45,4 +45,14 @@ pub(super) fn first_non_char(text: &str) -> Option<(usize, char)> {
         from = at + 1;
     }
     None
+}
+
+/// The first byte that may belong to what is no `Char`. Whole blocks are judged at once, which compilers turn into a few
+/// instructions.
+fn first_doubtful(bytes: &[u8]) -> Option<usize> {
+    let is_doubtful = |byte: &u8| (*byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')) || *byte == 0xEF;
+    let sound =
+        bytes.chunks_exact(64).take_while(|block| !block.iter().fold(false, |any, byte| any | is_doubtful(byte)));
+    let from = sound.count() * 64;
+    bytes[from..].iter().position(is_doubtful).map(|found| from + found)
 }

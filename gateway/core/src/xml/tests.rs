@@ -449,7 +449,7 @@ fn qname() -> impl Strategy<Value = QName> {
     (namespace, "[a-z_订][a-z0-9.·-]{0,3}").prop_map(|(namespace, local)| QName::new(namespace, &local))
 }
 
-fn element() -> impl Strategy<Value = Element> {
+pub(super) fn element() -> impl Strategy<Value = Element> {
     let attributes = || {
         proptest::collection::vec((qname(), text()), 0..4).prop_map(|pairs| {
             let mut attributes: Vec<Attribute> = Vec::new();

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use gatehouse_bus::claims::LOST;
 use gatehouse_bus::{Delivered, Parcel, SettleError, Settlement};
-use gatehouse_core::adapter::{Call, Refused, Reply};
+use gatehouse_core::Value;
+use gatehouse_core::adapter::{Call, Passed, Refused, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::message::Message;
@@ -24,6 +25,7 @@ use super::kept::Kept;
 use super::ledger::Ledger;
 use super::line::Line;
 use super::metrics::TargetMetrics;
+use super::passed;
 use super::system::{Places, SystemRuntime};
 use super::trace::{Kind, Tracer};
 
@@ -268,7 +270,12 @@ impl Carrier {
             let lost = Fault::new(Code::Unavailable, reason);
             return Attempted::Failed(lost.verdict(Verdict::Retry));
         }
-        let message = match headers::message(parcel, &BUS_LIMITS) {
+        let passed = passed::take(parcel);
+        let message = match &passed {
+            Some(_) => headers::with_data(parcel, Value::Null),
+            None => headers::message(parcel, &BUS_LIMITS),
+        };
+        let message = match message {
             Ok(message) => message,
             Err(reason) => {
                 return Attempted::Failed(Fault::new(Code::Malformed, format!("this is no message of ours: {reason}")));
@@ -278,7 +285,7 @@ impl Carrier {
         let span = self.tracer.start(Kind::Client, &self.target.name, message.traceparent.as_deref());
         let traceparent = span.as_ref().map(super::trace::Span::traceparent).or_else(|| message.traceparent.clone());
         let shaped = parcel.header(headers::SHAPED).is_some();
-        let attempt = self.deliver(&message, shaped, delivery_id, number, traceparent.as_deref());
+        let attempt = self.deliver(&message, passed.as_ref(), shaped, delivery_id, number, traceparent.as_deref());
         // A panic in an adapter or a mapping must not take the delivery with it: it becomes a dead letter.
         let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
             Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt")
@@ -333,12 +340,17 @@ impl Carrier {
     async fn deliver(
         &self,
         message: &Message,
+        passed: Option<&(Passed, Value)>,
         shaped: bool,
         delivery_id: &str,
         number: u32,
         traceparent: Option<&str>,
     ) -> Result<Reply, Fault> {
-        let body = if shaped { Cow::Borrowed(&message.data) } else { outbound_body(&self.target, &message.data)? };
+        let body = if shaped || passed.is_some() {
+            Cow::Borrowed(&message.data)
+        } else {
+            outbound_body(&self.target, &message.data)?
+        };
         let outbound = self.system.outbound().await;
         let Some(endpoint) = self.system.endpoint(&self.target.endpoint) else {
             return Err(Fault::new(
@@ -351,6 +363,8 @@ impl Carrier {
         let call = Call {
             endpoint: &self.target.endpoint,
             body: &body,
+            passed: passed.map(|(passed, _)| passed),
+            meta: passed.map_or(&Value::Null, |(_, meta)| meta),
             message,
             delivery_id,
             attempt: number,
@@ -444,7 +458,11 @@ impl Carrier {
         let answer = match &outcome {
             Attempted::Done(Some(reply)) => {
                 self.metrics.delivered.inc();
-                headers::answer(Ok(&reply.body))
+                let mut answer = headers::answer(Ok(&reply.body));
+                if let Some(passed) = &reply.passed {
+                    passed::put(&mut answer, passed, &Value::Null);
+                }
+                answer
             }
             // It was done before, and what was said then never came back.
             Attempted::Done(None) => {

@@ -65,6 +65,14 @@ pub fn parcel(message: &Message, body: bytes::Bytes, route: &str, target: &str, 
 /// What is missing or cannot be read: such a parcel was not made by a gateway, or was changed.
 pub fn message(parcel: &Parcel, limits: &BodyLimits) -> Result<Message, String> {
     let data = json::decode(&parcel.body, limits).map_err(|error| format!("its body is no JSON: {error}"))?;
+    with_data(parcel, data)
+}
+
+/// The message that a parcel carries, with its body given.
+///
+/// # Errors
+/// As [`message`].
+pub fn with_data(parcel: &Parcel, data: Value) -> Result<Message, String> {
     Message::from_headers(|name| parcel.header(name), data)
         .map_err(|name| format!("its header `{name}` is missing or unreadable"))
 }

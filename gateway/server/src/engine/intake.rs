@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gatehouse_bus::{Bus, Health, Parcel, PublishError, RequestError};
-use gatehouse_core::adapter::{Admission, Arrival, Backfill, Behind, Cursor, Intake, Outcome, Receipt};
+use gatehouse_core::adapter::{Admission, Arrival, Backfill, Behind, Cursor, Intake, Outcome, Passed, Receipt, Wants};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::message::{Message, delivery_id};
@@ -25,6 +25,7 @@ use super::crash;
 use super::headers;
 use super::ledger::{Accepting, Claim, Ledger};
 use super::metrics::{Metrics, TargetMetrics};
+use super::passed;
 use super::pull;
 use super::system::SystemRuntime;
 use super::trace::{Kind, Tracer};
@@ -69,7 +70,16 @@ struct Entrance {
     system: Arc<SystemRuntime>,
     endpoint: String,
     routes: Vec<Lane>,
+    wants: Wants,
     seconds: prometheus::Histogram,
+}
+
+/// What a waiting caller gets.
+enum Answered {
+    /// A value, mapped.
+    Read(Value),
+    /// An answer as it came.
+    Passed(Passed),
 }
 
 /// A route with the handles of its targets' numbers, in their order.
@@ -105,6 +115,7 @@ impl Desk {
                     system: system.clone(),
                     endpoint: endpoint.name.clone(),
                     routes: site.routes_from(&name).map(lane).collect(),
+                    wants: wants(site.routes_from(&name)),
                     seconds: metrics.accept_seconds(&name),
                 };
                 endpoints.insert(name, entrance);
@@ -136,13 +147,13 @@ impl Desk {
         id: &str,
         chosen: bool,
     ) -> Result<Receipt, Fault> {
-        let receipt = |outcome, reply| Receipt { message_id: id.to_owned(), outcome, reply };
+        let receipt = |outcome| Receipt { message_id: id.to_owned(), outcome, reply: None, passed: None };
         let mut accepting: Option<Accepting> = None;
         let waits = entrance.routes.iter().any(|lane| lane.route.request);
         if chosen && !waits {
             match self.ledger.claim(&entrance.name, id, &arrival.original).await? {
                 Claim::New(claim) => accepting = Some(claim),
-                Claim::Repeated => return Ok(receipt(Outcome::Repeated, None)),
+                Claim::Repeated => return Ok(receipt(Outcome::Repeated)),
             }
         }
         // Every route judges it before anything is sent: an arrival is taken whole or not at all.
@@ -159,8 +170,11 @@ impl Desk {
         }
         crash::point("k1");
         if let Some((lane, plan)) = planned.iter().find(|(lane, _)| lane.route.request) {
-            let reply = self.ask(entrance, lane, plan, id, arrival.traceparent).await?;
-            return Ok(receipt(Outcome::Accepted, Some(reply)));
+            let (reply, passed) = match self.ask(entrance, lane, plan, id, &arrival).await? {
+                Answered::Read(reply) => (Some(reply), None),
+                Answered::Passed(passed) => (None, Some(passed)),
+            };
+            return Ok(Receipt { reply, passed, ..receipt(Outcome::Accepted) });
         }
         let mut publishes = Vec::new();
         let traceparent = arrival.traceparent.as_deref();
@@ -187,7 +201,7 @@ impl Desk {
         if let Some(accepting) = accepting.filter(|_| whole) {
             accepting.accepted().await;
         }
-        Ok(receipt(outcome, None))
+        Ok(receipt(outcome))
     }
 
     /// The parcels that a planned message becomes.
@@ -246,25 +260,31 @@ impl Desk {
         }
     }
 
-    /// A request-reply route: asks the one target and waits.
+    /// A request-reply route: asks the target that wants it, and waits.
     async fn ask(
         &self,
         entrance: &Entrance,
         lane: &Lane,
         plan: &Planned,
         id: &str,
-        traceparent: Option<String>,
-    ) -> Result<Value, Fault> {
+        arrival: &Arrival,
+    ) -> Result<Answered, Fault> {
         let Some(target) = plan.targets.first() else {
             return Err(Fault::new(
                 Code::Unrouted,
-                format!("the target of route `{}` does not want this message", lane.route.name),
+                format!("no target of route `{}` wants this message", lane.route.name),
             ));
         };
-        let body: Bytes = json::encode(&plan.body).into();
-        let message = message(entrance, lane, plan, id, traceparent.as_deref());
+        let passes = lane.route.pass.is_some();
+        let body = if passes { Bytes::new() } else { json::encode(&plan.body).into() };
+        let message = message(entrance, lane, plan, id, arrival.traceparent.as_deref());
         let delivery = delivery_id(id, &entrance.name, &lane.route.name, &target.name, 0);
-        let parcel = headers::parcel(&message, body, &lane.route.name, &target.name, &delivery);
+        let mut parcel = headers::parcel(&message, body, &lane.route.name, &target.name, &delivery);
+        if passes {
+            let body = arrival.original.clone();
+            let content_type = Some(arrival.content_type.clone().into_owned()).filter(|name| !name.is_empty());
+            passed::put(&mut parcel, &Passed { body, content_type, status: None }, &arrival.meta);
+        }
         let deadline = entrance
             .system
             .endpoint(&entrance.endpoint)
@@ -277,16 +297,21 @@ impl Desk {
             let text = answer.header(headers::FAULT_TEXT).unwrap_or("the target refused it");
             return Err(Fault::new(answer_code(code), text));
         }
+        if let Some((passed, _)) = passed::take(&answer) {
+            return Ok(Answered::Passed(passed));
+        }
         let reply =
             json::decode(&answer.body, &BodyLimits { bytes: 64 << 20, ..BodyLimits::default() }).map_err(|error| {
                 Fault::new(Code::Internal, "the answer was damaged on its way").private(error.to_string())
             })?;
         match &lane.route.reply {
-            None => Ok(reply),
-            Some(map) => map.apply(&reply, &gatehouse_core::expr::Scope::new()).map_err(|violations| {
-                Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name()))
-                    .violations(violations)
-            }),
+            None => Ok(Answered::Read(reply)),
+            Some(map) => {
+                map.apply(&reply, &gatehouse_core::expr::Scope::new()).map(Answered::Read).map_err(|violations| {
+                    Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name()))
+                        .violations(violations)
+                })
+            }
         }
     }
 }
@@ -304,7 +329,12 @@ impl Intake for Desk {
             return Err(unavailable("the bus cannot take messages now"));
         }
         match entrance.system.admit(runtime) {
-            Ok(remaining) => Ok(Admission { endpoint: entrance.name.clone(), limits: runtime.limits, remaining }),
+            Ok(remaining) => Ok(Admission {
+                endpoint: entrance.name.clone(),
+                limits: runtime.limits,
+                remaining,
+                wants: entrance.wants.clone(),
+            }),
             Err(wait) => {
                 self.metrics.received(endpoint, Code::Throttled.as_str());
                 Err(Fault::new(Code::Throttled, "over the rate that this system may send")
@@ -366,6 +396,19 @@ impl Intake for Desk {
             tracing::warn!(endpoint, "{note}");
         }
     }
+}
+
+/// What an endpoint's routes want of its arrivals.
+fn wants<'a>(routes: impl Iterator<Item = &'a Arc<Route>>) -> Wants {
+    let mut wants = Wants { document: false, ..Wants::default() };
+    for route in routes {
+        wants.document |= route.map.as_ref().is_some_and(|map| map.reads_namespaces());
+        // A caller who waits feeds one route only.
+        if let Some(reading) = &route.pass {
+            (wants.body, wants.as_it_came) = (reading.clone(), true);
+        }
+    }
+    wants
 }
 
 fn message(entrance: &Entrance, lane: &Lane, plan: &Planned, id: &str, traceparent: Option<&str>) -> Message {

@@ -18,6 +18,7 @@ pub mod limiter;
 pub mod line;
 pub mod metrics;
 mod open;
+mod passed;
 mod pull;
 mod recent;
 pub mod system;

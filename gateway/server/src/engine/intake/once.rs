@@ -40,7 +40,9 @@ impl Desk {
         let outcome = self.take_once(entrance, &arrival, check_id(&id)?, once).await;
         let word = outcome.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "backfilled");
         self.metrics.received(&admission.endpoint, word);
-        outcome.map(|outcome| Receipt { message_id: id.clone(), outcome, reply: None }).map_err(|fault| fault.about(id))
+        outcome
+            .map(|outcome| Receipt { message_id: id.clone(), outcome, reply: None, passed: None })
+            .map_err(|fault| fault.about(id))
     }
 
     async fn take_once(&self, entrance: &Entrance, arrival: &Arrival, id: &str, once: &Once) -> Result<Outcome, Fault> {
