@@ -1,5 +1,11 @@
 //! More real SOAP toolkits at both ends, those that take minutes to install: JAX-WS RI (MTOM), Axis 1.4 (rpc/encoded, multiRef), gSOAP,
-//! SOAP::Lite, suds. Run by `./test interop`, which names their folder; skipped, loudly, elsewhere.
+//! SOAP::Lite, suds; and in modules of their own strong-soap, Mono, zeep with signatures, mock-sap. Run by `./test interop`, which names
+//! their folder; skipped, loudly, elsewhere.
+
+mod dotnet;
+mod sap;
+mod signed;
+mod strong_soap;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -12,8 +12,8 @@ use tokio::process::{Child, Command};
 
 use crate::harness::{KEY, PATIENCE, Peer, Place, Running, until};
 
-const WSDL: &str = include_str!("../peers/order.wsdl");
-const XSD: &str = include_str!("../peers/order.xsd");
+pub(crate) const WSDL: &str = include_str!("../peers/order.wsdl");
+pub(crate) const XSD: &str = include_str!("../peers/order.xsd");
 const RPC: &str = include_str!("../peers/rpc.wsdl");
 const TYPE: &str = include_str!("../peers/offer.schema.json");
 const REPLY_TYPE: &str = include_str!("../peers/offer_reply.schema.json");
@@ -21,6 +21,9 @@ const FILES: &str = include_str!("../peers/files.wsdl");
 
 /// What only texts and exact numbers carry unharmed.
 pub(crate) const CUSTOMER: &str = "张三 & <söhne> \"'";
+
+/// From the shop's order to the body of the order service.
+pub(crate) const ORDER_ROWS: &str = "  - { to: No, from: orderNo }\n  - { to: Customer, from: customer }\n  - { to: Total, from: amount }\n  - { to: Paid, from: paid }\n  - { to: Due, default: 2026-02-28 }\n  - { to: 'Lines.Line[].Sku', from: 'items[].sku' }\n  - { to: 'Lines.Line[].Qty', from: 'items[].qty' }\n";
 
 /// Where the toolkits are.
 fn peers() -> Option<PathBuf> {
@@ -156,7 +159,7 @@ impl Called {
     }
 }
 
-fn order(number: &str) -> Value {
+pub(crate) fn order(number: &str) -> Value {
     json!({
         "No": number, "Customer": CUSTOMER, "Note": null, "Total": 0, "Paid": true, "Due": "2026-02-28", "Kind": "urgent",
         "Lines": { "Line": [{ "Sku": "茶", "Qty": 2, "Tag": ["a", "b"] }, { "Sku": "杯", "Qty": 1 }] },
@@ -164,7 +167,7 @@ fn order(number: &str) -> Value {
 }
 
 /// The call as text, with a total that no float holds.
-fn exact(order: &Value) -> String {
+pub(crate) fn exact(order: &Value) -> String {
     order.to_string().replace("\"Total\":0", "\"Total\":12345678901234567.89")
 }
 
@@ -504,8 +507,7 @@ async fn node_soap_is_called_and_refuses_in_a_200() {
         "wsdl: wsdl/order.wsdl\nport: Orders11\naddress: http://127.0.0.1:{}/orders\nendpoints:\n  Submit: {{}}\n",
         server.port
     );
-    let rows = "  - { to: No, from: orderNo }\n  - { to: Customer, from: customer }\n  - { to: Total, from: amount }\n  - { to: Paid, from: paid }\n  - { to: Due, default: 2026-02-28 }\n  - { to: 'Lines.Line[].Sku', from: 'items[].sku' }\n  - { to: 'Lines.Line[].Qty', from: 'items[].qty' }\n";
-    let world = calling(&[("wsdl/order.wsdl", WSDL), ("wsdl/order.xsd", XSD)], &system, "Submit", rows).await;
+    let world = calling(&[("wsdl/order.wsdl", WSDL), ("wsdl/order.xsd", XSD)], &system, "Submit", ORDER_ROWS).await;
     world.order("N-1").await;
     world.reached(&server).await;
     let got = &server.got()[0];

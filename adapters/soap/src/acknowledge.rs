@@ -13,11 +13,13 @@ use http::{HeaderMap, StatusCode};
 
 use crate::attachments::Part;
 use crate::contract::Contract;
-use crate::envelope::{self, GATEHOUSE, Version};
+use crate::envelope::{GATEHOUSE, Version};
 use crate::file::Listener;
 use crate::offer;
+use crate::wsse::{self, Sealer};
 
-/// The yes: the reply's element, and the message id as a header block. `body`: what came, where the answer looks at it.
+/// The yes: the reply's element, and the message id as a header block. `body`: what came, where the answer looks at it; `sealer`: what signs
+/// it, where it is signed.
 pub(crate) fn acknowledge(
     version: Version,
     listener: &Listener,
@@ -25,6 +27,7 @@ pub(crate) fn acknowledge(
     receipt: &Receipt,
     admission: &Admission,
     mut blocks: Vec<Element>,
+    sealer: Option<&Sealer>,
 ) -> Response {
     if listener.is_one_way() {
         return headed(
@@ -48,10 +51,10 @@ pub(crate) fn acknowledge(
         Ok(more) => blocks.extend(more),
         Err(fault) => blocks.push(own("ReplyError", &fault.public)),
     }
-    let write = |blocks: &[Element], reply| envelope::write(version, blocks.to_vec(), reply, namespace, "UTF-8");
+    let write = |blocks: &[Element], reply| wsse::write(sealer, version, blocks.to_vec(), reply, namespace, "UTF-8");
     let bytes = write(&blocks, reply).unwrap_or_else(|error| {
         parts.clear();
-        blocks.push(own("ReplyError", &error.to_string()));
+        blocks.push(own("ReplyError", &error));
         write(&blocks, plain()).unwrap_or_else(|_| {
             // It is in the file's own blocks.
             blocks.drain(certain..blocks.len() - 1);

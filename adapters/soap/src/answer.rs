@@ -7,7 +7,7 @@ use gatehouse_core::Value;
 use gatehouse_core::expr::Scope;
 use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
-use gatehouse_core::xml;
+use gatehouse_core::xml::{self, Element};
 use gatehouse_net::body::From;
 use gatehouse_net::parse::parse;
 use gatehouse_net::retry::retry_after;
@@ -22,6 +22,7 @@ use crate::file::Operation;
 use crate::login::Keeper;
 use crate::media::Media;
 use crate::mime;
+use crate::proof::AnswerProof;
 use crate::typed::Mode;
 
 /// The most characters of a peer's reason that are passed on.
@@ -38,20 +39,22 @@ pub(crate) struct Said {
     pub(crate) judged: Result<Value, Fault>,
 }
 
-/// Reads an answer and judges it; a large one where large bodies are read. `keeper`: whose session the call used.
+/// Reads an answer and judges it; a large one where large bodies are read. `keeper`: whose session the call used; `proof`: by what an answer
+/// must be known.
 ///
 /// # Errors
 /// It could not be read: `Unknown` or `BadAnswer`.
 pub(crate) async fn hear(
     operation: Arc<Operation>,
     keeper: Option<Arc<Keeper>>,
+    proof: Option<AnswerProof>,
     parts: Parts,
     bytes: Bytes,
     exchange: &Exchange,
 ) -> Result<Said, Fault> {
     let told = exchange.clone();
     let work = move |bytes: &Bytes| {
-        let answer = Answer::read(&parts, bytes, operation.max_answer);
+        let answer = Answer::read(&parts, bytes, operation.max_answer, proof.as_ref());
         let code = i64::from(parts.status.as_u16());
         if keeper.is_some_and(|keeper| keeper.is_expired(code, || answer.value())) {
             // Not sent again here: whether this call had an effect is for the system's own rules and the delivery id.
@@ -72,9 +75,9 @@ fn judge(
     exchange: &Exchange,
 ) -> Result<Value, Fault> {
     let code = Value::from(i64::from(status.as_u16()));
-    let headers_of = |envelope: &Envelope| {
-        blocks::read(&envelope.headers, &operation.reply_headers, Mode::Lenient).unwrap_or_default()
-    };
+    let declared: Vec<_> = operation.reply_headers.iter().chain(&operation.header_faults).cloned().collect();
+    let headers_of =
+        |envelope: &Envelope| blocks::read(&envelope.headers, &declared, Mode::Lenient).unwrap_or_default();
     if let Some(fault) = by_status(status, headers, &answer) {
         return Err(fault.exchange(exchange.clone()));
     }
@@ -87,8 +90,10 @@ fn judge(
     let fault = match answer {
         Answer::Body(ref envelope) if let Some(element) = envelope.body.first() => match PeerFault::read(element) {
             Some(fault) => {
-                let fault = from_peer(&fault, status);
-                let (value, headers) = (fault::value(element, &operation.details), headers_of(envelope));
+                let fault =
+                    from_peer(&fault, status, &fault::about_blocks(&envelope.headers, &operation.header_faults));
+                let value = fault::value(element, &operation.details, &envelope.headers, &operation.header_faults);
+                let headers = headers_of(envelope);
                 let scope = Scope::new().with("reply", &value).with("status", &code).with("headers", &headers);
                 // Always an error: a rule without `success_when` keeps the protocol's own judgement.
                 operation.fault.judge_over(&scope, exchange, Some(fault.clone()))?;
@@ -123,6 +128,10 @@ fn judge(
         Answer::Body(_) => other_status(status, "an empty SOAP body"),
         Answer::Empty => other_status(status, "an empty answer"),
         Answer::Other(what) => other_status(status, &what),
+        // The call has been made, and every other would end so too.
+        Answer::Unproven(reason) => Fault::new(Code::BadAnswer, "the signature of the answer is missing or wrong")
+            .verdict(Verdict::Hold)
+            .private(reason),
     };
     Err(fault.exchange(exchange.clone()))
 }
@@ -135,17 +144,19 @@ enum Answer {
     Empty,
     /// Something else, in words.
     Other(String),
+    /// An envelope of which nobody knows whose it is, and why: nothing in it is looked at.
+    Unproven(String),
 }
 
 impl Answer {
-    fn read(parts: &Parts, bytes: &Bytes, max: usize) -> Self {
+    fn read(parts: &Parts, bytes: &Bytes, max: usize, proof: Option<&AnswerProof>) -> Self {
         if bytes.is_empty() || parts.status == StatusCode::NO_CONTENT {
             return Self::Empty;
         }
-        Self::decode(&Media::of(&parts.headers).unwrap_or_default(), bytes, max)
+        Self::decode(&Media::of(&parts.headers).unwrap_or_default(), bytes, max, proof)
     }
 
-    fn decode(media: &Media, bytes: &Bytes, max: usize) -> Self {
+    fn decode(media: &Media, bytes: &Bytes, max: usize, proof: Option<&AnswerProof>) -> Self {
         match media.essence.as_str() {
             "text/xml" | "application/soap+xml" | "application/xml" | "multipart/related" | "" => {}
             other => return Self::Other(format!("`{}` instead of SOAP", other.chars().take(60).collect::<String>())),
@@ -169,6 +180,15 @@ impl Answer {
                 envelope::NotEnvelope::Shape(_, reason) => format!("broken SOAP: {reason}"),
             })
         });
+        let taken = match (taken, proof) {
+            (Ok(envelope), Some(proof)) => {
+                match proof.judge(envelope, bytes, media.charset.as_deref(), media.is_related()) {
+                    Ok(signed) => Ok(signed),
+                    Err(reason) => return Self::Unproven(reason),
+                }
+            }
+            (taken, _) => taken,
+        };
         let unfolded = taken.and_then(|mut envelope| {
             envelope.unfold().map_err(|error| format!("broken SOAP: {error}"))?;
             Ok(envelope)
@@ -182,8 +202,10 @@ impl Answer {
     /// What is in the body's first element, a fault's too.
     fn value(&self) -> Value {
         match self {
-            Self::Body(envelope) => envelope.body.first().map(|element| fault::value(element, &[])).unwrap_or_default(),
-            Self::Empty | Self::Other(_) => Value::Null,
+            Self::Body(envelope) => {
+                envelope.body.first().map(|element| fault::value(element, &[], &[], &[])).unwrap_or_default()
+            }
+            Self::Empty | Self::Other(_) | Self::Unproven(_) => Value::Null,
         }
     }
 
@@ -239,8 +261,8 @@ fn other_status(status: StatusCode, what: &str) -> Fault {
     }
 }
 
-/// A peer's fault as ours.
-fn from_peer(fault: &PeerFault, status: StatusCode) -> Fault {
+/// A peer's fault as ours; `about`: the header blocks that say what is wrong with one of the call's.
+fn from_peer(fault: &PeerFault, status: StatusCode, about: &[Element]) -> Fault {
     let (code, verdict) = match fault.kind {
         Kind::Sender => (Code::Refused, Verdict::Reject),
         Kind::Receiver => (Code::Refused, Verdict::Retry),
@@ -252,6 +274,10 @@ fn from_peer(fault: &PeerFault, status: StatusCode) -> Fault {
     let mut private = format!("SOAP fault {}", fault.codes());
     if let Some(detail) = &fault.detail {
         private.push_str(&format!("; detail: {}", cut(detail, MAX_DETAIL)));
+    }
+    for block in about {
+        let said = block.to_value().to_string();
+        private.push_str(&format!("; header block `{}`: {}", block.name.local, cut(&said, MAX_DETAIL)));
     }
     Fault::new(code, cut(&fault.reason, MAX_REASON)).verdict(verdict).private(private)
 }

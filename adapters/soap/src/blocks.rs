@@ -14,7 +14,7 @@ use crate::envelope::{Envelope, GATEHOUSE, Version};
 use crate::file::{Block, Operation};
 use crate::typed::{self, Mode};
 use crate::wsdl::Wsdl;
-use crate::wsse::is_security;
+use crate::wsse::{is_security, without_id};
 use crate::xsd::ElementId;
 
 /// An element that a WSDL declares for a header block, or for a fault's detail.
@@ -22,6 +22,13 @@ use crate::xsd::ElementId;
 pub(crate) struct Declared {
     pub(crate) wsdl: Arc<Wsdl>,
     pub(crate) element: ElementId,
+}
+
+/// A block that a WSDL declares for the header of a fault about another.
+#[derive(Clone, Debug)]
+pub(crate) struct AboutBlock {
+    pub(crate) about: Declared,
+    pub(crate) block: Declared,
 }
 
 impl Declared {
@@ -105,8 +112,9 @@ pub(crate) fn read(blocks: &[Element], declared: &[Declared], mode: Mode) -> Res
         if map.contains_key(local) {
             continue;
         }
+        let block = without_id(block);
         let value = match declared.iter().find(|declared| *declared.name() == block.name) {
-            Some(declared) => declared.read(block, mode).unwrap_or_else(|violations| {
+            Some(declared) => declared.read(&block, mode).unwrap_or_else(|violations| {
                 found.extend(violations.into_iter().map(|one| {
                     let pointer = format!("/headers/{local}{}", one.pointer);
                     Violation { pointer, ..one }

@@ -19,7 +19,7 @@ use crate::attachments::{Attachments, AttachmentsFile};
 use crate::bind::{Bound, bind};
 use crate::contract::Contract;
 use crate::envelope::Version;
-use crate::file::{Block, Calls, Checked, EndpointFile, Listener, Listeners, Operation, SystemFile};
+use crate::file::{Calls, Checked, EndpointFile, Listener, Listeners, Operation, SystemFile};
 use crate::offer::{self, Offer};
 use crate::template::TemplateFile;
 use crate::wsse;
@@ -75,6 +75,7 @@ impl Check<'_> {
             calls: self.calls(),
             listeners: Listeners {
                 accept: wsse::check_accept(read, self.site, self.file, self.problems),
+                sign: wsse::check_sign(read, self.site, self.file, self.problems),
                 wsdl: self.bound.as_ref().map(|bound| bound.wsdl.clone()),
                 offers: self.offers.iter().map(|(path, offer)| (path.clone(), offer.wsdl.clone())).collect(),
                 by_path: Vec::new(),
@@ -125,6 +126,16 @@ impl Check<'_> {
                 .help("add `accept: { basic: { username: NAME, password: \"${env:PASSWORD}\" } }`");
             self.problems.push(problem);
         }
+        if checked.calls.by_name.is_empty()
+            && let Some(verify) = &read.verify
+        {
+            self.mend("misplaced", verify, "`verify` is for answers, and the system is never called", "leave it out");
+        }
+        if checked.listeners.by_path.is_empty()
+            && let Some(sign) = &read.sign
+        {
+            self.mend("misplaced", sign, "`sign` is for answers, and the system never calls", "leave it out");
+        }
         if let Some(accept) = &read.accept
             && let Some(header) = accept.http().bad_header()
         {
@@ -165,6 +176,7 @@ impl Check<'_> {
             charset: read.charset.as_ref().map_or_else(|| "utf-8".to_owned(), |charset| charset.value.clone()),
             ca_file: read.ca_file.as_ref().map(|path| self.site.locate(path)),
             auth: wsse::check_auth(read, self.site, self.file, self.problems),
+            verify: wsse::check_verify(read, self.site, self.file, self.problems),
             login: None,
             by_name: HashMap::new(),
         }
@@ -177,6 +189,7 @@ impl Check<'_> {
             ("type", read.kind.as_ref().map(|kind| &kind.span)),
             ("reply", read.reply.as_ref().map(|reply| &reply.span)),
             ("fault", read.fault.as_ref().map(|fault| &fault.span)),
+            ("header_faults", read.header_faults.as_ref().map(|faults| &faults.span)),
         ];
         self.misplaced(&inbound_only, "an endpoint that is called", "add `listen: /path` if the system calls it");
         let contract = self.contract(name, read);
@@ -225,6 +238,7 @@ impl Check<'_> {
                 .collect(),
             reply_headers: contract.as_ref().map(Contract::reply_headers).unwrap_or_default(),
             details: contract.as_ref().map(Contract::details).unwrap_or_default(),
+            header_faults: contract.iter().flat_map(Contract::header_faults).map(|fault| fault.block).collect(),
             understands: read
                 .understands
                 .iter()
@@ -316,13 +330,11 @@ impl Check<'_> {
         let said = || contract.as_ref().map(|contract| contract.operation.action.clone());
         let of_reply = contract.as_ref().map(Contract::reply_headers).unwrap_or_default();
         let of_faults = contract.as_ref().map(Contract::details).unwrap_or_default();
-        let detail = read.fault.as_ref().and_then(|fault| {
-            let found =
-                self.declared(&fault.name, fault.namespace.as_ref(), &of_faults, "the element in a fault's detail");
-            let value = TemplateFile::check(&fault.body, &["fault"], self.file, self.problems)?;
-            let (name, declared) = found?;
-            Some(Block { name, must_understand: false, value, declared })
-        });
+        let detail = read
+            .fault
+            .as_ref()
+            .and_then(|fault| self.of_fault(&fault.value, &of_faults, "the element in a fault's detail"));
+        let header_faults = self.header_faults(read, contract.as_ref());
         let blocks = reply.and_then(|reply| reply.headers.as_ref()).into_iter().flatten();
         let listener = Listener {
             endpoint: format!("{}/{}", self.read.system.value, name.value),
@@ -335,6 +347,7 @@ impl Check<'_> {
             reply_headers: blocks.filter_map(|block| self.block(block, &of_reply, &REPLY_NAMES)).collect(),
             request_headers: contract.as_ref().map(Contract::request_headers).unwrap_or_default(),
             detail,
+            header_faults,
             attachments: self.attachments(read, contract.is_some()),
             contract,
             nested: read.nested.check(self.file, self.problems),

@@ -113,6 +113,10 @@ impl Description {
             for id in message.iter().flat_map(|message| &message.headers) {
                 self.element(out, &format!("{word} header"), *id, depth);
             }
+            for fault in message.iter().flat_map(|message| &message.header_faults) {
+                let about = &self.wsdl.schemas.element(fault.about).name.local;
+                self.element(out, &format!("header fault of {about}"), fault.block, depth);
+            }
             for part in message.iter().flat_map(|message| &message.attachments) {
                 let _ = writeln!(out, "      {word} attachment {part}");
             }

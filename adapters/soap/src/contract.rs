@@ -6,7 +6,7 @@ use gatehouse_core::fault::Violation;
 use gatehouse_core::xml::{Element, Node, QName, SOAP_ENC};
 use gatehouse_core::{Map, Value};
 
-use crate::blocks::Declared;
+use crate::blocks::{AboutBlock, Declared};
 use crate::envelope::{Envelope, Version};
 use crate::offer::Offered;
 use crate::typed::{self, Mode};
@@ -46,6 +46,14 @@ impl Contract {
     fn headers(&self, message: Option<&Message>) -> Vec<Declared> {
         let headers = message.map(|message| message.headers.as_slice()).unwrap_or_default();
         headers.iter().map(|element| Declared { wsdl: self.wsdl.clone(), element: *element }).collect()
+    }
+
+    /// The header blocks that its faults about header blocks have; of those about a request's, which.
+    pub(crate) fn header_faults(&self) -> Vec<AboutBlock> {
+        let messages = [&self.operation.input, &self.operation.output];
+        let declared = |element| Declared { wsdl: self.wsdl.clone(), element };
+        let faults = messages.into_iter().flatten().flat_map(|message| &message.header_faults);
+        faults.map(|fault| AboutBlock { about: declared(fault.about), block: declared(fault.block) }).collect()
     }
 
     /// The elements that the details of its faults have.

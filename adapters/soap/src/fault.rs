@@ -111,8 +111,9 @@ impl PeerFault {
 }
 
 /// What rules see of a fault: its elements as they are, with the detail by the schemas of the faults that the WSDL declares; and
-/// under `fault` the same for both versions: `code`, `subcodes`, `reason`, `detail`.
-pub(crate) fn value(element: &Element, details: &[Declared]) -> Value {
+/// under `fault` the same for both versions: `code`, `subcodes`, `reason`, `detail`, and `header`, the blocks around it that the WSDL
+/// declares for faults about header blocks.
+pub(crate) fn value(element: &Element, details: &[Declared], headers: &[Element], header_faults: &[Declared]) -> Value {
     let mut value = element.to_value();
     let (Some(fault), Value::Map(map)) = (PeerFault::read(element), &mut value) else { return value };
     let detail = element.child("detail").or_else(|| element.child("Detail"));
@@ -131,8 +132,16 @@ pub(crate) fn value(element: &Element, details: &[Declared]) -> Value {
     common.insert("subcodes".to_owned(), fault.subcodes.into());
     common.insert("reason".to_owned(), fault.reason.into());
     common.insert("detail".to_owned(), read);
+    let about = about_blocks(headers, header_faults);
+    common.insert("header".to_owned(), blocks::read(&about, header_faults, Mode::Lenient).unwrap_or_default());
     map.insert("fault".to_owned(), Value::Map(common));
     value
+}
+
+/// The header blocks that say what is wrong with one that was sent.
+pub(crate) fn about_blocks(headers: &[Element], declared: &[Declared]) -> Vec<Element> {
+    let is_declared = |block: &&Element| declared.iter().any(|one| *one.name() == block.name);
+    headers.iter().filter(is_declared).cloned().collect()
 }
 
 /// What a fault of ours is to an expression: `code`, `text`, `message_id` (null where there is none yet) and `violations`.
@@ -182,32 +191,43 @@ pub(crate) fn kind_of(code: Code) -> Kind {
 /// The prefix to which [`crate::envelope::write`] binds the namespace that it is told: ours, for a fault.
 const OWN_PREFIX: &str = "m";
 
-/// The `Fault` element for a caller: the code of its version (in 1.2 with our stable code as subcode), the public text, and as
-/// detail what the caller's WSDL declares, then our stable code, the message id and what is wrong with the body. Everything is
-/// text and escaped when it is written.
-pub(crate) fn element(version: Version, kind: Kind, fault: &Fault, declared: Option<Element>) -> Element {
+/// The `Fault` element for a caller: the code of its version (in 1.2 with our stable code as subcode), the public text, and the
+/// `details`; without any, the body has nothing to do with it (SOAP 1.1 §4.4). Everything is text and escaped when it is written.
+pub(crate) fn element(version: Version, kind: Kind, fault: &Fault, details: Vec<Element>) -> Element {
     let soap = |local: &str| Element::new(Some(version.namespace()), local);
     let code = format!("soap:{}", kind.code(version));
     let public = visible(&fault.public);
     match version {
-        Version::V11 => soap("Fault")
-            .with_child(Element::new(None, "faultcode").with_text(code))
-            .with_child(Element::new(None, "faultstring").with_text(public))
-            .with_child(
-                declared.into_iter().fold(Element::new(None, "detail"), Element::with_child).with_child(detail(fault)),
-            ),
-        Version::V12 => soap("Fault")
-            .with_child(soap("Code").with_child(soap("Value").with_text(code)).with_child(
-                soap("Subcode").with_child(soap("Value").with_text(format!("{OWN_PREFIX}:{}", fault.code))),
-            ))
-            .with_child(
-                soap("Reason").with_child(soap("Text").with_attribute(Some(XML), "lang", "en").with_text(public)),
-            )
-            .with_child(declared.into_iter().fold(soap("Detail"), Element::with_child).with_child(detail(fault))),
+        Version::V11 => with_details(
+            soap("Fault")
+                .with_child(Element::new(None, "faultcode").with_text(code))
+                .with_child(Element::new(None, "faultstring").with_text(public)),
+            Element::new(None, "detail"),
+            details,
+        ),
+        Version::V12 => with_details(
+            soap("Fault")
+                .with_child(soap("Code").with_child(soap("Value").with_text(code)).with_child(
+                    soap("Subcode").with_child(soap("Value").with_text(format!("{OWN_PREFIX}:{}", fault.code))),
+                ))
+                .with_child(
+                    soap("Reason").with_child(soap("Text").with_attribute(Some(XML), "lang", "en").with_text(public)),
+                ),
+            soap("Detail"),
+            details,
+        ),
     }
 }
 
-fn detail(fault: &Fault) -> Element {
+fn with_details(fault: Element, detail: Element, details: Vec<Element>) -> Element {
+    match details.is_empty() {
+        true => fault,
+        false => fault.with_child(details.into_iter().fold(detail, Element::with_child)),
+    }
+}
+
+/// Our own part of what a fault tells: our stable code, the message id, and what is wrong where.
+pub(crate) fn detail(fault: &Fault) -> Element {
     let own = |local: &str| Element::new(Some(GATEHOUSE), local);
     let mut detail = own("fault").with_child(own("code").with_text(fault.code.as_str()));
     if let Some(id) = &fault.message_id {
@@ -288,7 +308,7 @@ mod tests {
             .about("id<1>")
             .violations(vec![Violation { pointer: "/a\"b".to_owned(), message: "<bad>".to_owned() }]);
         for (version, code) in [(Version::V11, "Client"), (Version::V12, "Sender")] {
-            let element = element(version, kind_of(fault.code), &fault, None);
+            let element = element(version, kind_of(fault.code), &fault, vec![detail(&fault)]);
             let bytes = envelope::write(version, Vec::new(), [element], Some(GATEHOUSE), "UTF-8").unwrap();
             let root = xml::decode(&bytes, None, &BodyLimits::default()).unwrap();
             let taken = Envelope::take(root).unwrap();

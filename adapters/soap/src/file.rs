@@ -21,7 +21,7 @@ use crate::envelope::Version;
 use crate::login::{Login, LoginFile};
 use crate::template::{Template, TemplateFile};
 use crate::wsdl::Wsdl;
-use crate::wsse::{SoapAcceptFile, SoapAuthFile};
+use crate::wsse::{SignAnswersFile, SoapAcceptFile, SoapAuthFile, VerifyFile};
 
 /// A system that speaks SOAP.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -54,6 +54,10 @@ pub(crate) struct SystemFile {
     pub(crate) login: Option<LoginFile>,
     /// How the system proves who it is when it calls us.
     pub(crate) accept: Option<Located<SoapAcceptFile>>,
+    /// Whose signature the answers of the system have, where they must have one. Default: none is asked for.
+    pub(crate) verify: Option<Located<VerifyFile>>,
+    /// The signature of what Gatehouse answers the system. Default: none.
+    pub(crate) sign: Option<Located<SignAnswersFile>>,
     /// What the engine keeps around all endpoints together.
     #[serde(default)]
     pub(crate) limits: LimitsFile,
@@ -126,6 +130,9 @@ pub(crate) struct EndpointFile {
     pub(crate) reply: Option<Located<ReplyFile>>,
     /// In: an element in the detail of faults, before Gatehouse's own: the one that the caller's WSDL declares.
     pub(crate) fault: Option<Located<DetailFile>>,
+    /// In: header blocks of faults about a header block, which then have no detail (SOAP 1.1 §4.4): those that the caller's WSDL declares
+    /// (`soap:headerfault`), each where the block is wrong that it is about.
+    pub(crate) header_faults: Option<Located<Vec<DetailFile>>>,
 }
 
 /// A name with its namespace.
@@ -174,7 +181,7 @@ pub(crate) struct ReplyFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DetailFile {
-    /// The local name of the element in the detail: one that a fault of the WSDL's operation has.
+    /// The local name of the element: one that a fault, or a header fault, of the WSDL's operation has.
     pub(crate) name: Located<String>,
     /// Its namespace. Where the WSDL declares the fault, it is known.
     pub(crate) namespace: Option<Located<String>>,
@@ -203,6 +210,7 @@ pub(crate) struct Calls {
     pub(crate) charset: String,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) auth: SoapAuthFile,
+    pub(crate) verify: Option<VerifyFile>,
     pub(crate) login: Option<Login>,
     pub(crate) by_name: HashMap<String, Arc<Operation>>,
 }
@@ -224,6 +232,8 @@ pub(crate) struct Operation {
     pub(crate) reply_headers: Vec<Declared>,
     /// The elements that the WSDL declares for the details of its faults.
     pub(crate) details: Vec<Declared>,
+    /// The header blocks that the WSDL declares for faults about header blocks.
+    pub(crate) header_faults: Vec<Declared>,
     pub(crate) understands: Vec<QName>,
     pub(crate) delivery_id: bool,
     pub(crate) one_way: bool,
@@ -249,6 +259,7 @@ pub(crate) struct Block {
 #[derive(Clone, Debug)]
 pub(crate) struct Listeners {
     pub(crate) accept: SoapAcceptFile,
+    pub(crate) sign: Option<SignAnswersFile>,
     /// Served to who asks for `?wsdl`.
     pub(crate) wsdl: Option<Arc<Wsdl>>,
     /// The same, made from canonical types, by path.
@@ -277,5 +288,16 @@ pub(crate) struct Listener {
     pub(crate) request_headers: Vec<Declared>,
     /// What is in a fault's detail before our own; its `must_understand` means nothing.
     pub(crate) detail: Option<Block>,
+    /// What is in a fault's header where a header block is wrong.
+    pub(crate) header_faults: Vec<HeaderFault>,
     pub(crate) max_body: usize,
+}
+
+/// A header block of a fault about a header block.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderFault {
+    /// The blocks that it is about, by local name; empty: any.
+    pub(crate) about: Vec<String>,
+    /// Its `must_understand` means nothing.
+    pub(crate) block: Block,
 }

@@ -23,7 +23,7 @@ use crate::dispatch;
 use crate::envelope::Version;
 use crate::file::{Listener, Listeners};
 use crate::media::Media;
-use crate::proof::Proof;
+use crate::proof::{AnswerSeal, Proof};
 use crate::refusal::Refusal;
 use crate::request::{Reader, Sent, Taken};
 use crate::wsdl::Wsdl;
@@ -36,6 +36,7 @@ pub(crate) struct Listening {
     door: Arc<Door>,
     wsdl: Option<Arc<Wsdl>>,
     accept: Proof,
+    seal: Option<Arc<AnswerSeal>>,
     offers: HashMap<String, Arc<Wsdl>>,
     by_path: Vec<(String, Vec<Arc<Listener>>)>,
 }
@@ -43,7 +44,8 @@ pub(crate) struct Listening {
 impl Listening {
     pub(crate) fn new(door: Arc<Door>, listeners: &Listeners, secrets: &dyn Secrets) -> Result<Self, Fault> {
         let (accept, wsdl) = (Proof::open(&listeners.accept, secrets)?, listeners.wsdl.clone());
-        Ok(Self { door, wsdl, accept, offers: listeners.offers.clone(), by_path: listeners.by_path.clone() })
+        let seal = listeners.sign.as_ref().map(|file| AnswerSeal::open(file, secrets).map(Arc::new)).transpose()?;
+        Ok(Self { door, wsdl, accept, seal, offers: listeners.offers.clone(), by_path: listeners.by_path.clone() })
     }
 }
 
@@ -59,6 +61,7 @@ impl Inbound for Listening {
                 wsdl: self.offers.get(&path).or(self.wsdl.as_ref()).cloned(),
                 scheme: if self.door.is_tls() { "https" } else { "http" },
                 reader: Arc::new(Reader { accept: self.accept.clone(), listeners }),
+                seal: self.seal.clone(),
                 intake: intake.clone(),
                 busy: busy.clone(),
             };
@@ -78,6 +81,8 @@ struct Port {
     wsdl: Option<Arc<Wsdl>>,
     scheme: &'static str,
     reader: Arc<Reader>,
+    /// Signs the answers.
+    seal: Option<Arc<AnswerSeal>>,
     intake: Arc<dyn Intake>,
     busy: Arc<RwLock<()>>,
 }
@@ -91,7 +96,7 @@ impl Service for Port {
         }
         match self.answer(request).await {
             Ok(response) => response,
-            Err(refusal) => refusal.response(),
+            Err(refusal) => refusal.response(self.seal.as_ref().and_then(|seal| seal.of_fault(refusal.proven))),
         }
     }
 }
@@ -99,7 +104,7 @@ impl Service for Port {
 impl Port {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let (media, version, proven) = self.head(&request)?;
-        let refuse = |fault: Fault| Refusal::new(version, fault);
+        let refuse = |fault: Fault| Refusal { proven, ..Refusal::new(version, fault) };
         let action = dispatch::action(&request.headers, &media, version).map_err(refuse)?;
         let traceparent = traceparent(&request.headers);
         // The head often tells which operation it will be: then its rate and its size count before a byte of the body is read. The
@@ -118,6 +123,7 @@ impl Port {
         let Taken { listener, version, addressing, arrival, once } = taken;
         let refuse = |fault: Fault| Refusal {
             related: addressing.as_ref().map(Addressing::refusal).unwrap_or_default(),
+            proven: true,
             ..Refusal::of(&listener, version, fault)
         };
         let admission = match admission {
@@ -132,7 +138,8 @@ impl Port {
         })?;
         once.keep();
         let blocks = addressing.map(|addressing| addressing.reply()).unwrap_or_default();
-        Ok(acknowledge(version, &listener, body.as_ref(), &receipt, &told, blocks))
+        let sealer = self.seal.as_ref().map(|seal| seal.sealer());
+        Ok(acknowledge(version, &listener, body.as_ref(), &receipt, &told, blocks, sealer))
     }
 
     /// The WSDL, where it is asked for by somebody who may come in.

@@ -163,6 +163,7 @@ fn the_cases_of_the_w3c_end_as_they_should() {
             reply_headers: Vec::new(),
             request_headers: Vec::new(),
             detail: None,
+            header_faults: Vec::new(),
             max_body: 1 << 20,
         })
     };

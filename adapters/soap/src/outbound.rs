@@ -22,7 +22,8 @@ use crate::file::{Calls, Operation};
 use crate::login::{self, Keeper};
 use crate::mask::masked;
 use crate::media::Media;
-use crate::wsse::{Sealer, Signer};
+use crate::proof::AnswerProof;
+use crate::wsse::{self, Sealer, Signer};
 
 /// The outbound half of one system.
 pub(crate) struct Caller {
@@ -31,6 +32,7 @@ pub(crate) struct Caller {
     auth: Option<(HeaderName, HeaderValue)>,
     signer: Option<Signer>,
     sealer: Option<Sealer>,
+    proof: Option<AnswerProof>,
     keeper: Option<Arc<Keeper>>,
 }
 
@@ -45,8 +47,10 @@ impl Caller {
         })?;
         let signer = calls.auth.username_token.as_ref().map(|token| Signer::open(token, secrets)).transpose()?;
         let sealer = calls.auth.signature.as_ref().map(|file| Sealer::open(file, secrets)).transpose()?;
+        let proof = calls.verify.as_ref().map(AnswerProof::open).transpose()?;
         let keeper = calls.login.as_ref().map(|login| Keeper::open(login, secrets).map(Arc::new)).transpose()?;
-        Ok(Self { calls: calls.clone(), client, auth: calls.auth.http().open(secrets)?, signer, sealer, keeper })
+        let auth = calls.auth.http().open(secrets)?;
+        Ok(Self { calls: calls.clone(), client, auth, signer, sealer, proof, keeper })
     }
 
     fn operation(&self, endpoint: &str) -> Result<&Arc<Operation>, Fault> {
@@ -66,7 +70,7 @@ impl Caller {
         let written = self.request(operation, &body, Vec::new())?;
         let response = self.client.send(written).await?;
         let (parts, bytes) = response.into_parts();
-        let said = hear(operation.clone(), None, parts, bytes, &Exchange::default()).await?;
+        let said = hear(operation.clone(), None, self.proof.clone(), parts, bytes, &Exchange::default()).await?;
         said.judged.map_err(|fault| login::refused(operation, &fault))
     }
 
@@ -88,11 +92,8 @@ impl Caller {
         };
         headers.extend(self.signer.as_ref().map(|signer| signer.block(calls.version)));
         let namespace = operation.element.namespace.as_deref();
-        let bytes = match &self.sealer {
-            Some(sealer) => sealer.seal(calls.version, headers, body, namespace)?,
-            None => envelope::write(calls.version, headers, body, namespace, &calls.charset)
-                .map_err(|error| invalid(error.to_string()))?,
-        };
+        let bytes = wsse::write(self.sealer.as_ref(), calls.version, headers, body, namespace, &calls.charset);
+        let bytes = bytes.map_err(invalid)?;
 
         let packed = operation
             .attachments
@@ -205,7 +206,7 @@ impl Outbound for Caller {
         let shown = self.shown(&bytes, charset.as_deref().unwrap_or("utf-8"), token.as_deref());
         exchange.answered = Some(format!("HTTP {}\n{shown}", parts.status));
         let with_session = keeper.map(|(keeper, _)| keeper.clone());
-        let said = hear(operation.clone(), with_session, parts, bytes, &exchange).await?;
+        let said = hear(operation.clone(), with_session, self.proof.clone(), parts, bytes, &exchange).await?;
         if said.is_expired
             && let Some((keeper, token)) = keeper
         {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gatehouse_core::adapter::Arrival;
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::{Code, Fault, Violation};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml::{self, Element};
 use gatehouse_core::{Map, Value, json};
@@ -19,7 +19,7 @@ use crate::fault::Kind;
 use crate::file::Listener;
 use crate::media::Media;
 use crate::mime;
-use crate::proof::Proof;
+use crate::proof::{Judged, Proof};
 use crate::refusal::Refusal;
 use crate::typed::Mode;
 use crate::wsse::{Once, is_security};
@@ -64,7 +64,8 @@ impl Reader {
     /// # Errors
     /// The no, in the caller's version.
     pub(crate) fn read(&self, sent: Sent) -> Result<Taken, Refusal> {
-        let mut envelope = open(&sent.bytes, &sent.media, sent.version, sent.max)?;
+        let mut envelope = open(&sent.bytes, &sent.media, sent.version, sent.max)
+            .map_err(|refusal| Refusal { proven: sent.proven, ..refusal })?;
         let version = envelope.version;
         let varies =
             sent.media.is_related() || envelope.headers.iter().any(|block| is_addressing(block) || is_security(block));
@@ -72,6 +73,13 @@ impl Reader {
         let (charset, parts) = (sent.media.charset.as_deref(), sent.media.is_related());
         let judged =
             self.accept.in_envelope(sent.proven, &mut envelope, &sent.bytes, charset, parts).map_err(refuse)?;
+        self.take(sent, envelope, judged, varies).map_err(|refusal| Refusal { proven: true, ..refusal })
+    }
+
+    /// Reads the request of somebody who may come in. `varies`: its bytes are others at each attempt.
+    fn take(&self, sent: Sent, mut envelope: Envelope, judged: Judged, varies: bool) -> Result<Taken, Refusal> {
+        let version = envelope.version;
+        let refuse = |fault: Fault| Refusal::new(version, fault);
         envelope.unfold().map_err(|error| refuse(Fault::new(Code::Malformed, error)))?;
         let addressing = Addressing::of(&envelope.headers).map_err(refuse)?;
         let action = Addressing::action_of(addressing.as_ref(), sent.action).map_err(refuse)?;
@@ -83,8 +91,14 @@ impl Reader {
             let text = format!("the body has more than {} bytes", listener.max_body);
             return Err(refuse(Fault::new(Code::TooLarge, text)));
         }
-        let (body, headers) = content(listener, &envelope).map_err(refuse)?;
-        let id = message_id(listener, &envelope, &body).map_err(refuse)?;
+        let refuse_block =
+            |fault: Fault| Refusal { related: related.clone(), ..Refusal::of_header(listener, version, fault) };
+        let headers = headers(listener, &envelope).map_err(refuse_block)?;
+        let body = body(listener, &envelope).map_err(refuse)?;
+        let id = message_id(listener, &envelope, &body).map_err(|fault| match fault.violations.is_empty() {
+            true => refuse(fault),
+            false => refuse_block(fault),
+        })?;
         // Boundaries, nonces and times of signing are others at each attempt: what comes again is known by its body. Nor is a
         // password kept so.
         let (original, content_type) = match varies {
@@ -104,8 +118,14 @@ impl Reader {
     }
 }
 
-/// What is in the body and in the header blocks, by the contract where there is one.
-fn content(listener: &Listener, envelope: &Envelope) -> Result<(Value, Value), Fault> {
+/// What is in the header blocks, by the contract where there is one.
+fn headers(listener: &Listener, envelope: &Envelope) -> Result<Value, Fault> {
+    blocks::read(&envelope.headers, &listener.request_headers, Mode::Strict)
+        .map_err(|violations| Fault::new(Code::Invalid, "a header block does not fit the WSDL").violations(violations))
+}
+
+/// What is in the body, by the contract where there is one.
+fn body(listener: &Listener, envelope: &Envelope) -> Result<Value, Fault> {
     let mut body = match &listener.contract {
         Some(contract) => contract.read_request(envelope).map_err(|violations| {
             let text = format!("the request does not fit `{}` of the WSDL", contract.operation.name);
@@ -113,12 +133,9 @@ fn content(listener: &Listener, envelope: &Envelope) -> Result<(Value, Value), F
         })?,
         None => envelope.body.first().map(Element::to_value).unwrap_or_default(),
     };
-    let headers = blocks::read(&envelope.headers, &listener.request_headers, Mode::Strict).map_err(|violations| {
-        Fault::new(Code::Invalid, "a header block does not fit the WSDL").violations(violations)
-    })?;
     let limits = BodyLimits { bytes: listener.max_body, text: listener.max_body, ..BodyLimits::default() };
     listener.nested.open(&mut body, &limits).map_err(|error| Fault::new(Code::Malformed, error.to_string()))?;
-    Ok((body, headers))
+    Ok(body)
 }
 
 /// Opens the envelope, whose version must be that of its content type.
@@ -183,10 +200,9 @@ fn message_id(listener: &Listener, envelope: &Envelope, body: &Value) -> Result<
             ));
         }
         (None, Some(name), None) => {
-            return Err(Fault::new(
-                Code::Malformed,
-                format!("the message's own id is missing in the header block `{name}`"),
-            ));
+            let text = format!("the message's own id is missing in the header block `{name}`");
+            let (pointer, message) = (format!("/headers/{}", name.local), "the message's own id is missing".to_owned());
+            return Err(Fault::new(Code::Malformed, text).violations(vec![Violation { pointer, message }]));
         }
     };
     if id.chars().count() > MAX_ID || id.chars().any(char::is_control) {

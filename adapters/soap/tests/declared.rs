@@ -13,8 +13,10 @@ use common::{
 };
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::diagnostics::{Problems, SourceFile};
 use gatehouse_core::fault::{Code, Fault, Verdict, Violation};
 use gatehouse_net::door::Mount;
+use gatehouse_soap::connect::Description;
 use http::{Method, Request};
 
 const OUT: &str = "wsdl: wsdl/place.wsdl
@@ -157,6 +159,57 @@ async fn a_faults_detail_is_typed_and_decides_the_verdict_in_both_versions() {
     }
 }
 
+/// WSDL 1.1 §3.7: what is wrong with a header block stands in a header block.
+#[tokio::test]
+async fn a_declared_header_fault_is_typed_and_decides_the_verdict_in_both_versions() {
+    let rules = OUT
+        .replace("reply.fault.detail.Refused.Text", "reply.fault.header.SessionRefused.Field[0]")
+        .replace("reply.fault.detail.Refused.Code >= 500", "reply.fault.header.SessionRefused.Code >= 500")
+        .replace(
+            "reply.fault.code == \"Server\" && reply.fault.detail.Refused.Line.len() == 2",
+            "headers?.SessionRefused?.Code == 17",
+        );
+    for (version, number) in [(V11, "1.1"), (V12, "1.2")] {
+        let erp = erp(number, &rules).await;
+        let code = if version == V11 { "Client" } else { "Sender" };
+        let fault = match version {
+            V11 => format!("<s:Fault><faultcode>s:{code}</faultcode><faultstring>no</faultstring></s:Fault>"),
+            _ => format!(
+                "<s:Fault><s:Code><s:Value>s:{code}</s:Value></s:Code><s:Reason><s:Text xml:lang='en'>no</s:Text></s:Reason></s:Fault>"
+            ),
+        };
+        // Marked as WCF does; a number and a list by the schema, though it comes once.
+        let block = |code: &str| {
+            format!(
+                "<p:SessionRefused xmlns:p='urn:place' s:mustUnderstand='1'><p:Code>{code}</p:Code><p:Field>级别</p:Field></p:SessionRefused>\
+                 <o:Other xmlns:o='urn:o'>1</o:Other>"
+            )
+        };
+        for (code, verdict) in [("499", Verdict::Reject), ("0500", Verdict::Retry), ("17", Verdict::Reject)] {
+            let fault = erp.answered(version, 500, &block(code), &fault).await.unwrap_err();
+            assert_eq!((fault.public.as_str(), fault.verdict), ("级别", verdict), "{number} {code}");
+            let private = fault.private.as_deref().unwrap();
+            assert!(
+                private.contains("SessionRefused") && private.contains("级别") && !private.contains("Other"),
+                "{private}"
+            );
+        }
+        let plain = erp.answered(version, 500, "", &fault).await.unwrap_err();
+        assert_eq!(plain.public, "no", "nothing is in the header, and the rules bear it");
+    }
+}
+
+#[test]
+fn header_faults_are_shown() {
+    let mut problems = Problems::new();
+    let file = SourceFile::new("place.wsdl", include_str!("common/wsdl/place.wsdl"));
+    let tree = Description::read(file, &|_| None, &mut problems).expect("it loads").tree(&["Place".to_owned()], 3);
+    let shown = tree.split("header fault of Session {urn:place}SessionRefused").collect::<Vec<_>>();
+    // In the port of either version, with its fields.
+    assert_eq!(shown.len(), 3, "{tree}");
+    assert!(shown[1].trim_start().starts_with("Code") && shown[1].contains("Field[]"), "{tree}");
+}
+
 const IN: &str = "version: 1
 system: oa
 adapter: soap
@@ -167,6 +220,7 @@ endpoints:
     listen: /soap/place
     reply: { body: { Id: '7' }, headers: [{ name: Usage, value: { Left: body.No.len() } }] }
     fault: { name: Refused, body: { Line: '[4, 5]', Code: '17', Text: 'fault.code + \": \" + fault.text' } }
+    header_faults: [{ name: SessionRefused, body: { Code: '3', Field: 'fault.violations[0].pointer' } }]
   Note: { listen: /soap/place }
 ";
 
@@ -199,7 +253,10 @@ fn session(level: &str) -> String {
 #[tokio::test]
 async fn a_declared_block_arrives_typed_and_the_answer_has_its_own() {
     let called = called().await;
-    let (status, text) = called.send(V11, &session("7"), PLACE).await;
+    // The id by which a signature would refer to it is nobody's business.
+    let wsu = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd";
+    let block = session("7").replacen("<p:Session", &format!("<p:Session xmlns:u='{wsu}' u:Id='s-1'"), 1);
+    let (status, text) = called.send(V11, &block, PLACE).await;
     assert_eq!(status, 200, "{text}");
     assert!(
         text.contains("<Usage xmlns=\"urn:place\"><Left>3</Left></Usage>") || text.contains("Usage><m:Left>3</m:Left>"),
@@ -207,9 +264,28 @@ async fn a_declared_block_arrives_typed_and_the_answer_has_its_own() {
     );
     let meta = called.0.engine.last().1.meta;
     assert_eq!(meta.field("headers").unwrap().to_string(), r#"{"Session":{"Id":"s","Level":7,"Role":["a"]}}"#);
-    let (_, text) = called.send(V11, &session("high"), PLACE).await;
-    assert!(text.contains("pointer=\"/headers/Session/Level\""), "{text}");
     assert_eq!(called.0.engine.count(), 1);
+}
+
+/// SOAP 1.1 §4.4: a fault about a header block says so in a header block, and has no detail.
+#[tokio::test]
+async fn a_fault_about_a_block_says_so_in_the_block_that_the_wsdl_declares() {
+    let called = called().await;
+    for version in [V11, V12] {
+        let (_, text) = called.send(version, &session("high"), PLACE).await;
+        let (header, body) = text.split_once("<soap:Body>").unwrap();
+        assert!(header.contains("<Code>3</Code><Field>/headers/Session/Level</Field></SessionRefused>"), "{text}");
+        assert!(
+            header.contains("pointer=\"/headers/Session/Level\"") && header.contains("<m:code>invalid</m:code>"),
+            "{text}"
+        );
+        assert!(body.contains("a header block does not fit") && !body.to_lowercase().contains("detail"), "{text}");
+        // What is wrong with the body stands in the detail, as before.
+        let (_, text) = called.send(version, &session("7"), "<p:Place xmlns:p='urn:place'/>").await;
+        let (header, body) = text.split_once("<soap:Body>").unwrap();
+        assert!(!header.contains("SessionRefused") && body.contains("<Code>17</Code>"), "{text}");
+    }
+    assert_eq!(called.0.engine.count(), 0);
 }
 
 #[tokio::test]
@@ -252,6 +328,8 @@ fn blocks_and_details_are_found_in_the_wsdl_or_say_their_namespace() {
         ("{ headers: [{ name: Sesion, value: '1' }] }", "no-namespace", "Session"),
         ("{ listen: /p, reply: { headers: [{ name: Session, value: '1' }] } }", "no-namespace", "Usage"),
         ("{ listen: /p, fault: { name: Refusal, body: '1' } }", "no-namespace", "Refused"),
+        ("{ listen: /p, header_faults: [{ name: Refused, body: '1' }] }", "no-namespace", "SessionRefused"),
+        ("{ header_faults: [] }", "misplaced", "listen"),
         ("{ fault: { name: Refused, body: '1' } }", "misplaced", "listen"),
         ("{ listen: /p, understands: [{ name: A }] }", "misplaced", "listen"),
         ("{ headers: [{ name: Session, value: missing.x }] }", "expression", ""),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts the SOAP toolkits of `./test interop` on this machine: Axis 1.4, JAX-WS RI, gSOAP and SOAP::Lite from apt, suds by pip
-# into a cache folder, where the programs that are written here against them are compiled too. About two minutes.
+# Puts the SOAP toolkits of `./test interop` on this machine: Axis 1.4, JAX-WS RI, gSOAP, SOAP::Lite and Mono from apt, suds, zeep with
+# xmlsec and mock-sap by pip and strong-soap by npm into a cache folder, where the programs that are written here against them are
+# compiled too. About three minutes.
 # Run by ./test interop; may be run alone.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,9 +16,10 @@ python() { for p in python3.11 python3; do command -v "$p" && return; done; }
 mkdir -p "$FOLDER"
 exec 9>"$FOLDER/lock"
 flock -w 900 9 || die "another run holds $FOLDER/lock for 15 minutes"
-packages='libaxis-java libjaxws-java default-jdk-headless gsoap libgsoap-dev gcc libc6-dev libsoap-lite-perl'
+packages='libaxis-java libjaxws-java default-jdk-headless gsoap libgsoap-dev gcc libc6-dev libsoap-lite-perl mono-devel mono-mcs libmono-system-servicemodel4.0a-cil nodejs npm openssl'
 missing=$(for p in $packages; do dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || echo "$p"; done | xargs)
 command -v javac >/dev/null && missing=${missing//default-jdk-headless/}
+command -v node >/dev/null && command -v npm >/dev/null && missing=${missing//nodejs/} && missing=${missing//npm/}
 if [[ -n ${missing// /} ]]; then
   [[ $EUID == 0 ]] && command -v apt-get >/dev/null || die "./test interop needs: $missing; only root on a machine with apt can install them"
   say "apt-get install $missing"
@@ -28,8 +30,8 @@ if [[ -n ${missing// /} ]]; then
 fi
 if [[ "$(cat "$FOLDER/mark" 2>/dev/null)" != "$MARK" ]]; then
   say "SOAP toolkits for interop: fetching and compiling"
-  rm -rf "$FOLDER"/{mark,java,gsoap,venv}
-  mkdir -p "$FOLDER"/{java,gsoap}
+  rm -rf "$FOLDER"/{mark,java,gsoap,mono,node,venv}
+  mkdir -p "$FOLDER"/{java,gsoap,mono,node}
   # The toolkits do not share a class path: Axis brings javax.xml.soap of its time.
   path() { for jar in "$@"; do [[ -e /usr/share/java/$jar.jar ]] && printf '/usr/share/java/%s.jar:' "$jar"; done; }
   path axis axis-jaxrpc axis-saaj wsdl4j commons-logging commons-discovery javax.activation javax.mail >"$FOLDER/java/axis"
@@ -45,9 +47,16 @@ if [[ "$(cat "$FOLDER/mark" 2>/dev/null)" != "$MARK" ]]; then
     wsdl2h -c -o order.h order.wsdl && soapcpp2 -1 -c -C -L -x order.h &&
     gcc -o client gsoap_client.c soapC.c soapClient.c -lgsoap -lssl -lcrypto -lz) >>"$FOLDER/build.log" 2>&1 ||
     die "gSOAP failed" "$FOLDER/build.log"
+  (cd "$FOLDER/mono" && cp "$HERE/../order.wsdl" "$HERE/../order.xsd" . && wsdl -nologo -n:Orders -o:Proxy.cs order.wsdl order.xsd &&
+    mcs -nologo -out:client.exe -r:System.Web.Services,System.Web.Extensions,System.Xml Proxy.cs "$HERE/MonoClient.cs" &&
+    mcs -nologo -out:server.exe -r:System.ServiceModel,System.Runtime.Serialization,System.Web.Extensions "$HERE/MonoServer.cs") \
+    >>"$FOLDER/build.log" 2>&1 || die "Mono failed" "$FOLDER/build.log"
+  cp "$HERE/package.json" "$HERE/package-lock.json" "$FOLDER/node/"
+  (cd "$FOLDER/node" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error </dev/null) >>"$FOLDER/build.log" 2>&1 ||
+    die "npm ci failed" "$FOLDER/build.log"
   "$(python)" -m venv "$FOLDER/venv" >>"$FOLDER/build.log" 2>&1 || die "python -m venv failed" "$FOLDER/build.log"
   "$FOLDER/venv/bin/pip" install --quiet --disable-pip-version-check -r "$HERE/requirements.txt" >>"$FOLDER/build.log" 2>&1 ||
     die "pip install failed" "$FOLDER/build.log"
   echo "$MARK" >"$FOLDER/mark"
 fi
-say "SOAP toolkits for interop: Axis 1.4, JAX-WS RI, gSOAP, SOAP::Lite, suds"
+say "SOAP toolkits for interop: Axis 1.4, JAX-WS RI, gSOAP, SOAP::Lite, suds, strong-soap, Mono, zeep with xmlsec, mock-sap"

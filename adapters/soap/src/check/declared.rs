@@ -7,7 +7,7 @@ use gatehouse_core::yaml::Located;
 use super::Check;
 use crate::blocks::Declared;
 use crate::contract::Contract;
-use crate::file::{Block, BlockFile, EndpointFile};
+use crate::file::{Block, BlockFile, DetailFile, EndpointFile, HeaderFault};
 use crate::template::TemplateFile;
 
 impl Check<'_> {
@@ -17,6 +17,28 @@ impl Check<'_> {
         let value = TemplateFile::check(&read.value, names, self.file, self.problems)?;
         let (name, declared) = found?;
         Some(Block { name, must_understand: read.must_understand, value, declared })
+    }
+
+    /// An element that says what is wrong, by what the WSDL declares where that has it.
+    pub(super) fn of_fault(&mut self, read: &DetailFile, declared: &[Declared], what: &str) -> Option<Block> {
+        let found = self.declared(&read.name, read.namespace.as_ref(), declared, what);
+        let value = TemplateFile::check(&read.body, &["fault"], self.file, self.problems)?;
+        let (name, declared) = found?;
+        Some(Block { name, must_understand: false, value, declared })
+    }
+
+    /// The header blocks of faults about header blocks; one that the WSDL does not declare is about any.
+    pub(super) fn header_faults(&mut self, read: &EndpointFile, contract: Option<&Contract>) -> Vec<HeaderFault> {
+        let known = contract.map(Contract::header_faults).unwrap_or_default();
+        let declared: Vec<_> = known.iter().map(|fault| fault.block.clone()).collect();
+        let mut faults = Vec::new();
+        for read in read.header_faults.iter().flat_map(|faults| &faults.value) {
+            let Some(block) = self.of_fault(read, &declared, "a header block") else { continue };
+            let about = known.iter().filter(|fault| *fault.block.name() == block.name);
+            let about = about.map(|fault| fault.about.name().local.to_string()).collect();
+            faults.push(HeaderFault { about, block });
+        }
+        faults
     }
 
     /// An element by its name, and what the WSDL declares of it: with a namespace where that does not.

@@ -62,8 +62,19 @@ pub(crate) struct Message {
     /// Whether types are told on the wire (SOAP 1.1 §5).
     pub(crate) encoded: bool,
     pub(crate) headers: Vec<ElementId>,
+    /// What stands in the header of a fault that is about one of `headers` (WSDL 1.1 §3.7).
+    pub(crate) header_faults: Vec<HeaderFault>,
     /// Parts that travel as attachments.
     pub(crate) attachments: Vec<String>,
+}
+
+/// A declared fault about a header block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderFault {
+    /// The block that it is about.
+    pub(crate) about: ElementId,
+    /// The block that says what is wrong with it.
+    pub(crate) block: ElementId,
 }
 
 /// A declared fault.

@@ -8,7 +8,7 @@ use gatehouse_core::xml::QName;
 use roxmltree::{Document, Node};
 
 use super::documents::{Documents, Find, WSDL, parse};
-use super::model::{FaultMessage, Message, Operation, Port, Protocol, Service, Wsdl};
+use super::model::{FaultMessage, HeaderFault, Message, Operation, Port, Protocol, Service, Wsdl};
 use crate::envelope::Version;
 use crate::xsd::{ElementDecl, ElementId, Reader, Schemas, XSD, problem, qname};
 
@@ -198,21 +198,14 @@ impl<'a> Reading<'a, '_> {
         let body = soap("body").next();
         let chosen: Option<Vec<&str>> =
             body.and_then(|body| body.attribute("parts")).map(|parts| parts.split_ascii_whitespace().collect());
-        let mut headers = Vec::new();
-        let mut taken = Vec::new();
+        let (mut headers, mut header_faults, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for header in soap("header") {
-            let Some((from, message_node)) = self.named(bound.file, header, "message", |d| &d.messages) else {
-                continue;
-            };
-            let part = header.attribute("part").unwrap_or_default();
-            if message_node == message {
-                taken.push(part.to_owned());
+            let Some(about) = self.block(bound.file, header, message, &mut taken) else { continue };
+            headers.push(about);
+            for fault in header.children().filter(|node| node.has_tag_name((wrapper.soap, "headerfault"))) {
+                let block = self.block(bound.file, fault, message, &mut taken);
+                header_faults.extend(block.map(|block| HeaderFault { about, block }));
             }
-            let Some(part) = parts(message_node).find(|node| node.attribute("name") == Some(part)) else {
-                self.warn("wsdl-part", bound.file, header, format!("the message has no part `{part}`"));
-                continue;
-            };
-            headers.extend(self.element_of(from, part));
         }
         let attachments: Vec<String> = binding
             .into_iter()
@@ -238,7 +231,27 @@ impl<'a> Reading<'a, '_> {
         } else {
             selected.into_iter().filter_map(|part| self.element_of(file, part)).collect()
         };
-        Some(Message { body, encoded, headers, attachments })
+        Some(Message { body, encoded, headers, header_faults, attachments })
+    }
+
+    /// The block that a `soap:header` or `soap:headerfault` names. A part of the message itself that it takes does not stand in the body.
+    fn block(
+        &mut self,
+        file: usize,
+        node: Node<'a, 'a>,
+        message: Node<'a, 'a>,
+        taken: &mut Vec<String>,
+    ) -> Option<ElementId> {
+        let (from, named) = self.named(file, node, "message", |d| &d.messages)?;
+        let part = node.attribute("part").unwrap_or_default();
+        if named == message {
+            taken.push(part.to_owned());
+        }
+        let Some(part) = parts(named).find(|node| node.attribute("name") == Some(part)) else {
+            self.warn("wsdl-part", file, node, format!("the message has no part `{part}`"));
+            return None;
+        };
+        self.element_of(from, part)
     }
 
     /// A part of an rpc message: an element of its name in no namespace (WS-I Basic Profile R2735).

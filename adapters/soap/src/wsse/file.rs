@@ -1,4 +1,5 @@
-//! `auth:` and `accept:` of a SOAP system: those of HTTP, and what stands in the envelope: a UsernameToken or a signature.
+//! `auth:` and `accept:` of a SOAP system: those of HTTP, and what stands in the envelope: a UsernameToken or a signature; and `verify:`
+//! and `sign:`, the signatures of answers.
 
 use std::path::PathBuf;
 
@@ -35,9 +36,34 @@ pub(crate) struct SignFile {
     /// For how many seconds a message is good. Default 300.
     #[serde(default)]
     pub(crate) timestamp: Option<u32>,
-    /// Whether the system must refuse the call when it does not know WS-Security. Default true.
+    /// Whether who gets it must refuse it when it does not know WS-Security. Default true.
     #[serde(default = "yes")]
     pub(crate) must_understand: bool,
+    /// Whether the header blocks are signed too. Default false.
+    #[serde(default)]
+    pub(crate) headers: bool,
+}
+
+/// The signatures of the system's answers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifyFile {
+    /// Who signs them. An answer that is not signed so is no answer.
+    pub(crate) signature: TrustFile,
+    /// Whether a fault counts as what it says though nobody has signed it: many systems sign none. Default false.
+    #[serde(default)]
+    pub(crate) unsigned_faults: bool,
+}
+
+/// The signatures of what Gatehouse answers the system.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignAnswersFile {
+    /// The certificate and the key.
+    pub(crate) signature: SignFile,
+    /// Whether faults are signed too, for callers that have proven who they are. Default true.
+    #[serde(default = "yes")]
+    pub(crate) faults: bool,
 }
 
 /// A UsernameToken that Gatehouse sends.
@@ -70,19 +96,20 @@ pub(crate) struct SoapAcceptFile {
     /// A WS-Security UsernameToken in the envelope's header.
     pub(crate) username_token: Option<AcceptTokenFile>,
     /// A signature of WS-Security over the body and a Timestamp.
-    pub(crate) signature: Option<AcceptSignatureFile>,
+    pub(crate) signature: Option<TrustFile>,
 }
 
-/// A signature that callers make.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(not(feature = "ws-security"), expect(dead_code, reason = "read, and then refused"))]
-pub(crate) struct AcceptSignatureFile {
-    /// PEM files with the certificates that may sign, one each; two while a caller changes its own. No other key is believed,
-    /// whatever a message carries.
+/// Whose signatures are good.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TrustFile {
+    /// PEM files with the certificates that may sign, one each; two while the system changes its own.
     pub(crate) certificate_files: Vec<PathBuf>,
+    /// PEM files with CAs: who has a certificate of theirs may sign, as far as `subjects` names it.
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// With `ca_files`: whose certificates they are, as `CN=oa,O=Example,C=CN` (RFC 4514), or `"*"` for anybody.
+    pub(crate) subjects: Vec<String>,
     /// How many seconds a message is good after it was signed; for so long it is remembered. Default 300.
-    #[serde(default)]
     pub(crate) window: Option<u32>,
 }
 

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bergshamra::c14n::{C14nMode, canonicalize_doc};
-use bergshamra::keys::loader;
 use bergshamra::xml::{Document, NodeId, NodeSet, uppsala};
-use bergshamra::{DsigContext, KeysManager, VerifyResult, dsig};
+use bergshamra::{VerifyResult, dsig};
 use bytes::Bytes;
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::Fault;
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml::{self, Element};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::file::AcceptSignatureFile;
+use super::file::TrustFile;
 use super::once::{Once, Seen};
-use super::seal::{EXC_C14N, SHA256, first_certificate};
+use super::seal::{EXC_C14N, SHA256};
+use super::trust::Trust;
 use super::verify::{SKEW, WINDOW, optional, time};
 use super::{DSIG, WSSE, WSU};
 use crate::envelope::{Envelope, Version};
@@ -51,7 +51,7 @@ const SIGNATURES: [&str; 6] = [
 /// Judges signed messages.
 #[derive(Clone)]
 pub(crate) struct Inspector {
-    context: Arc<DsigContext>,
+    trust: Arc<Trust>,
     window: Duration,
     /// Digests of what was signed.
     seen: Seen,
@@ -62,32 +62,22 @@ impl Inspector {
     ///
     /// # Errors
     /// `Misconfigured`: one that is not there or is none.
-    pub(crate) fn open(file: &AcceptSignatureFile) -> Result<Self, Fault> {
-        let mut keys = KeysManager::new();
-        for path in &file.certificate_files {
-            let wrong = |text: String| Fault::new(Code::Misconfigured, format!("{}: {text}", path.display()));
-            let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-            let pem = first_certificate(&pem).ok_or_else(|| wrong("there is no certificate in PEM".to_owned()))?;
-            let key = loader::load_x509_cert_pem(pem.as_bytes());
-            keys.add_key(key.map_err(|_| wrong("the certificate cannot be read".to_owned()))?);
-        }
+    pub(crate) fn open(file: &TrustFile) -> Result<Self, Fault> {
         let window = file.window.map_or(WINDOW, |seconds| Duration::from_secs(seconds.into()));
-        // The strict mode wants what is signed beside the signature; in WS-Security it is not. Where it must stand is judged below.
-        let context = DsigContext::new(keys).with_trusted_keys_only(true).with_strict_verification(false);
-        Ok(Self { context: Arc::new(context), window, seen: Seen::new(window) })
+        Ok(Self { trust: Arc::new(Trust::open(file)?), window, seen: Seen::new(window) })
     }
 
     /// Judges a message that has been opened: its bytes, their charset, and the version that it was found to be of. What comes back is
     /// what was signed, and its place among what was taken.
     ///
     /// # Errors
-    /// `Unauthenticated`, the same whatever is wrong; why is for support staff only.
+    /// What is wrong, for support staff only: nobody else is to learn from it.
     pub(crate) fn verify(
         &self,
         bytes: &Bytes,
         charset: Option<&str>,
         version: Version,
-    ) -> Result<(Envelope, Once), Fault> {
+    ) -> Result<(Envelope, Once), String> {
         self.verify_at(bytes, charset, version, Timestamp::now())
     }
 
@@ -97,21 +87,18 @@ impl Inspector {
         charset: Option<&str>,
         version: Version,
         now: Timestamp,
-    ) -> Result<(Envelope, Once), Fault> {
+    ) -> Result<(Envelope, Once), String> {
         let text = xml::text_of(bytes, charset).map_err(|error| error.to_string());
         let judged = text.and_then(|text| {
             let text = text.trim_start_matches('\u{feff}');
             let document = uppsala::parse(text).map_err(|error| error.to_string())?;
-            Message { document: &document, text, version }.signed(&self.context)
+            Message { document: &document, text, version }.signed(&self.trust, now)
         });
-        let taken = judged.and_then(|signed| {
-            self.is_fresh(&signed, now)?;
-            // Only what was right takes a place.
-            let once = self.seen.take(&signed.digest).ok_or("it has been sent before")?;
-            Ok((signed.envelope(version)?, once))
-        });
-        let refuse = |reason| Fault::new(Code::Unauthenticated, "the signature is missing or wrong").private(reason);
-        taken.map_err(refuse)
+        let signed = judged?;
+        self.is_fresh(&signed, now)?;
+        // Only what was right takes a place.
+        let once = self.seen.take(&signed.digest).ok_or("it has been sent before")?;
+        Ok((signed.envelope(version)?, once))
     }
 
     fn is_fresh(&self, signed: &Signed, now: Timestamp) -> Result<(), String> {
@@ -149,8 +136,8 @@ impl Signed {
 }
 
 /// A message as the library's parser sees it: signature and judgement are about the same tree.
-struct Message<'a> {
-    document: &'a Document<'a>,
+pub(super) struct Message<'a> {
+    pub(super) document: &'a Document<'a>,
     text: &'a str,
     version: Version,
 }
@@ -163,7 +150,7 @@ struct Covered {
 }
 
 impl Message<'_> {
-    fn signed(&self, context: &DsigContext) -> Result<Signed, String> {
+    fn signed(&self, trust: &Trust, now: Timestamp) -> Result<Signed, String> {
         let soap = self.version.namespace();
         let root = self.document.document_element().ok_or("there is no root")?;
         self.named(root, soap, "Envelope")?;
@@ -182,7 +169,8 @@ impl Message<'_> {
             }
         }
         let covered = self.covered(signature)?;
-        let verified = dsig::verify::verify_document_with_source(context, self.document, Some(self.text));
+        let keys = trust.keys(|| self.claim(block, signature), now)?;
+        let verified = dsig::verify::verify_document_with_source(&keys, self.document, Some(self.text));
         let verified = verified.map_err(|error| error.to_string())?;
         if !verified.all_reference_digests_verified() {
             let reason = if let VerifyResult::Invalid { reason } = verified { reason } else { String::new() };
@@ -260,8 +248,8 @@ impl Message<'_> {
         Ok(covered)
     }
 
-    /// The element with an id. That there is no second one the library has seen to by the time that this is used.
-    fn by_id(&self, id: &str) -> Result<NodeId, String> {
+    /// The element with an id; there must be no second one.
+    pub(super) fn by_id(&self, id: &str) -> Result<NodeId, String> {
         let has = |node: &NodeId| {
             ["Id", "ID", "id", "AssertionID"].iter().any(|name| self.document.get_attribute(*node, name) == Some(id))
         };
@@ -294,12 +282,12 @@ impl Message<'_> {
         found.copied().ok_or_else(|| format!("the algorithm `{said}` is not taken"))
     }
 
-    fn elements(&self, node: NodeId) -> Vec<NodeId> {
+    pub(super) fn elements(&self, node: NodeId) -> Vec<NodeId> {
         let children = self.document.children(node).into_iter();
         children.filter(|child| self.document.element(*child).is_some()).collect()
     }
 
-    fn is(&self, node: NodeId, namespace: &str, local: &str) -> bool {
+    pub(super) fn is(&self, node: NodeId, namespace: &str, local: &str) -> bool {
         self.document.element(node).is_some_and(|element| element.matches_name_ns(namespace, local))
     }
 
@@ -308,7 +296,7 @@ impl Message<'_> {
     }
 
     /// The one child of this name.
-    fn only(&self, parent: NodeId, namespace: &str, local: &str) -> Result<NodeId, String> {
+    pub(super) fn only(&self, parent: NodeId, namespace: &str, local: &str) -> Result<NodeId, String> {
         match self.document.child_elements_by_name_ns(parent, namespace, local).as_slice() {
             [only] => Ok(*only),
             [] => Err(format!("there is no `{local}`")),

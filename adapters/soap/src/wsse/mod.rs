@@ -3,9 +3,12 @@
 //! holds some is refused.
 //!
 //! [`file`](mod@file) is what a system's file says and [`check`] its check, [`sign`] writes a password's block, [`verify`](mod@verify) judges one; [`seal`] signs,
-//! [`inspect`] judges a signature, [`once`] remembers what was taken.
+//! [`inspect`] judges a signature, [`claim`] reads whose it says that it is and [`trust`] whether that is somebody, [`once`] remembers what
+//! was taken.
 
 mod check;
+#[cfg(feature = "ws-security")]
+mod claim;
 mod file;
 #[cfg(feature = "ws-security")]
 mod inspect;
@@ -13,17 +16,21 @@ mod once;
 #[cfg(feature = "ws-security")]
 mod seal;
 mod sign;
+#[cfg(feature = "ws-security")]
+mod trust;
 #[cfg(not(feature = "ws-security"))]
 mod unsigned;
 mod verify;
+
+use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gatehouse_core::xml::Element;
 use sha1::{Digest, Sha1};
 
-pub(crate) use check::{check_accept, check_auth};
-pub(crate) use file::{SoapAcceptFile, SoapAuthFile};
+pub(crate) use check::{check_accept, check_auth, check_sign, check_verify};
+pub(crate) use file::{SignAnswersFile, SoapAcceptFile, SoapAuthFile, VerifyFile};
 #[cfg(feature = "ws-security")]
 pub(crate) use inspect::Inspector;
 pub(crate) use once::Once;
@@ -33,6 +40,8 @@ pub(crate) use sign::Signer;
 #[cfg(not(feature = "ws-security"))]
 pub(crate) use unsigned::{Inspector, Sealer};
 pub(crate) use verify::Verifier;
+
+use crate::envelope::{self, Version};
 
 /// The namespace of the block and its tokens.
 pub(crate) const WSSE: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
@@ -68,9 +77,40 @@ pub(crate) fn is_security(block: &Element) -> bool {
     block.name.is(Some(WSSE), "Security")
 }
 
+/// A header block without the id that a signature refers to it by, which is nothing that its sender says.
+pub(crate) fn without_id(block: &Element) -> Cow<'_, Element> {
+    if block.attribute(Some(WSU), "Id").is_none() {
+        return Cow::Borrowed(block);
+    }
+    let mut block = block.clone();
+    block.attributes.retain(|attribute| !attribute.name.is(Some(WSU), "Id"));
+    Cow::Owned(block)
+}
+
+/// The bytes of an envelope: signed where there is a `sealer`, which writes UTF-8 whatever the `charset`.
+///
+/// # Errors
+/// Why it cannot be written.
+pub(crate) fn write(
+    sealer: Option<&Sealer>,
+    version: Version,
+    headers: Vec<Element>,
+    body: Vec<Element>,
+    namespace: Option<&str>,
+    charset: &str,
+) -> Result<Vec<u8>, String> {
+    match sealer {
+        Some(sealer) => sealer.seal(version, headers, body, namespace),
+        None => envelope::write(version, headers, body, namespace, charset).map_err(|error| error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+#[cfg(feature = "ws-security")]
+mod chain_tests;
 #[cfg(test)]
 #[cfg(feature = "ws-security")]
 mod signature_tests;

@@ -1,4 +1,5 @@
-//! Signs a call: its body and a Timestamp, by an X.509 certificate that is sent along (X.509 Certificate Token Profile 1.1).
+//! Signs a call or an answer: its body, a Timestamp and, where asked for, its header blocks, by an X.509 certificate that is sent along (X.509
+//! Certificate Token Profile 1.1).
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(super) const SHA256: &str = "http://www.w3.org/2001/04/xmlenc#sha256";
 /// The type of a certificate that is sent along.
 const X509V3: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-x509-token-profile-1.0#X509v3";
 
-/// Signs calls.
+/// Signs calls and answers.
 pub(crate) struct Sealer {
     context: DsigContext,
     /// DER in Base64.
@@ -31,6 +32,7 @@ pub(crate) struct Sealer {
     algorithm: &'static str,
     lifetime: Duration,
     must_understand: bool,
+    headers: bool,
 }
 
 impl Sealer {
@@ -66,20 +68,21 @@ impl Sealer {
             algorithm,
             lifetime: file.timestamp.map_or(WINDOW, |seconds| Duration::from_secs(seconds.into())),
             must_understand: file.must_understand,
+            headers: file.headers,
         })
     }
 
     /// A signed envelope in UTF-8, of this moment.
     ///
     /// # Errors
-    /// `Invalid` where it cannot be written.
+    /// Why it cannot be written.
     pub(crate) fn seal(
         &self,
         version: Version,
         headers: Vec<Element>,
         body: Vec<Element>,
         namespace: Option<&str>,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, String> {
         self.seal_at(version, headers, body, namespace, Timestamp::now())
     }
 
@@ -90,11 +93,19 @@ impl Sealer {
         body: Vec<Element>,
         namespace: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, String> {
         // Ids that nothing in the body can have.
         let mark: u128 = rand::random();
         let [body_id, time_id, token_id] = ["body", "time", "token"].map(|what| format!("{what}-{mark:032x}"));
-        headers.push(self.block(version, now, &body_id, &time_id, &token_id));
+        let mut signed = vec![body_id.clone(), time_id.clone()];
+        if self.headers {
+            for (index, block) in headers.iter_mut().enumerate() {
+                let id = format!("block{index}-{mark:032x}");
+                *block = std::mem::replace(block, Element::new(None, "e")).with_attribute(Some(WSU), "Id", &*id);
+                signed.push(id);
+            }
+        }
+        headers.push(self.block(version, now, &signed, &time_id, &token_id));
         let mut envelope = envelope::assemble(version, headers, body);
         if let Some(Node::Element(last)) = envelope.children.last_mut() {
             *last = std::mem::replace(last, Element::new(None, "e")).with_attribute(Some(WSU), "Id", body_id);
@@ -102,15 +113,14 @@ impl Sealer {
         let mut prefixes = envelope::prefixes(version, namespace);
         prefixes.extend([("wsse", WSSE), ("wsu", WSU), ("ds", DSIG)]);
         let options = WriteOptions { prefixes: &prefixes, declaration: false, ..WriteOptions::default() };
-        let invalid = |text: String| Fault::new(Code::Invalid, format!("the call cannot be written: {text}"));
-        let bytes = envelope.encode_with(&options).map_err(|error| invalid(error.to_string()))?;
-        let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
+        let bytes = envelope.encode_with(&options).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
         let signed = bergshamra::dsig::sign::sign_owned(&self.context, text);
-        signed.map(String::into_bytes).map_err(|error| invalid(format!("it cannot be signed: {error}")))
+        signed.map(String::into_bytes).map_err(|error| format!("it cannot be signed: {error}"))
     }
 
-    /// The block with a signature that is still to be made.
-    fn block(&self, version: Version, now: Timestamp, body_id: &str, time_id: &str, token_id: &str) -> Element {
+    /// The block with a signature that is still to be made, over what has the ids `signed`.
+    fn block(&self, version: Version, now: Timestamp, signed: &[String], time_id: &str, token_id: &str) -> Element {
         let wsse = |local: &str| Element::new(Some(WSSE), local);
         let ds = |local: &str| Element::new(Some(DSIG), local);
         let by = |local: &str, algorithm: &str| ds(local).with_attribute(None, "Algorithm", algorithm);
@@ -125,9 +135,8 @@ impl Sealer {
         };
         let info = ds("SignedInfo")
             .with_child(by("CanonicalizationMethod", EXC_C14N))
-            .with_child(by("SignatureMethod", self.algorithm))
-            .with_child(reference(body_id))
-            .with_child(reference(time_id));
+            .with_child(by("SignatureMethod", self.algorithm));
+        let info = signed.iter().fold(info, |info, id| info.with_child(reference(id)));
         let token = wsse("BinarySecurityToken")
             .with_attribute(None, "EncodingType", BASE64)
             .with_attribute(None, "ValueType", X509V3)
@@ -156,7 +165,7 @@ impl Sealer {
 }
 
 /// The first certificate of a PEM file, whatever stands around it.
-pub(super) fn first_certificate(pem: &str) -> Option<String> {
+fn first_certificate(pem: &str) -> Option<String> {
     let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
     let (inside, _) = rest.split_once("-----END CERTIFICATE-----")?;
     Some(format!("-----BEGIN CERTIFICATE-----{inside}-----END CERTIFICATE-----"))

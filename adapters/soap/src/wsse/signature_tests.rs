@@ -10,16 +10,17 @@ use gatehouse_core::xml;
 use gatehouse_core::xml::Element;
 use jiff::{SignedDuration, Timestamp};
 
-use super::file::{AcceptSignatureFile, SignFile};
+use super::file::{SignFile, TrustFile, VerifyFile};
 use super::{Inspector, Sealer};
 use crate::envelope::{Envelope, Version};
+use crate::proof::AnswerProof;
 
 /// Somebody with a key and a certificate, in files.
 struct Party {
     folder: tempfile::TempDir,
 }
 
-struct Key(String);
+pub(super) struct Key(pub(super) String);
 
 impl Secrets for Key {
     fn fetch(&self, _: &SecretRef) -> Result<Secret, Fault> {
@@ -53,11 +54,21 @@ impl Party {
 
     fn sign_file(&self) -> SignFile {
         let key = SecretRef::Env("K".to_owned());
-        SignFile { certificate_file: self.path("cert.pem"), key, timestamp: None, must_understand: true }
+        SignFile {
+            certificate_file: self.path("cert.pem"),
+            key,
+            timestamp: None,
+            must_understand: true,
+            headers: false,
+        }
+    }
+
+    fn trust(&self) -> TrustFile {
+        TrustFile { certificate_files: vec![self.path("cert.pem")], ..TrustFile::default() }
     }
 
     fn inspector(&self) -> Inspector {
-        Inspector::open(&AcceptSignatureFile { certificate_files: vec![self.path("cert.pem")], window: None }).unwrap()
+        Inspector::open(&self.trust()).unwrap()
     }
 
     /// A message that this party has signed.
@@ -89,27 +100,23 @@ impl Party {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-24T10:00:00.000Z".parse().unwrap()
 }
 
-fn judge(inspector: &Inspector, text: &str) -> Result<Envelope, String> {
+pub(super) fn judge(inspector: &Inspector, text: &str) -> Result<Envelope, String> {
     judge_at(inspector, text, Version::V11, now())
 }
 
 fn judge_at(inspector: &Inspector, text: &str, version: Version, at: Timestamp) -> Result<Envelope, String> {
-    let judged = inspector.verify_at(text.as_bytes(), None, version, at).map(|(envelope, once)| {
+    inspector.verify_at(text.as_bytes(), None, version, at).map(|(envelope, once)| {
         once.keep();
         envelope
-    });
-    judged.map_err(|fault| {
-        assert_eq!(fault.public, "the signature is missing or wrong", "nothing is to be learnt from a refusal");
-        fault.private.unwrap_or_default()
     })
 }
 
 /// What is between two texts, those included.
-fn cut<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+pub(super) fn cut<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     let begin = text.find(from).unwrap_or_else(|| panic!("no {from} in {text}"));
     let end = text[begin..].find(to).unwrap_or_else(|| panic!("no {to} in {text}"));
     &text[begin..begin + end + to.len()]
@@ -181,27 +188,26 @@ fn any_other_byte_or_key_is_refused() {
     assert!(error.contains("not good"), "{error}");
     let nobody = text.replacen(cut(&text, "<ds:KeyInfo", "</ds:KeyInfo>"), "", 1);
     assert!(judge(&party.inspector(), &nobody).is_ok(), "the key is ours, whatever the message says of it");
-    let both = AcceptSignatureFile {
+    let both = TrustFile {
         certificate_files: vec![other.path("cert.pem"), party.path("cert.pem")],
         window: Some(10),
+        ..TrustFile::default()
     };
     assert!(judge(&Inspector::open(&both).unwrap(), &text).is_ok(), "while a certificate is changed, both are good");
 }
 
-#[test]
-fn a_good_signature_over_something_else_is_refused() {
-    let party = Party::rsa();
-    let text = party.message(Version::V11);
-    let body = cut(&text, "<soap:Body", "</soap:Body>").to_owned();
-    let stamp = cut(&text, "<wsu:Timestamp", "</wsu:Timestamp>").to_owned();
-    let block = cut(&text, "<wsse:Security", "</wsse:Security>").to_owned();
-    let signature = cut(&text, "<ds:Signature>", "</ds:Signature>").to_owned();
+/// A signed message with something else where the signed thing was, in every way that is known, and why each is refused.
+fn attacks(text: &str) -> Vec<(String, &'static str)> {
+    let body = cut(text, "<soap:Body", "</soap:Body>").to_owned();
+    let stamp = cut(text, "<wsu:Timestamp", "</wsu:Timestamp>").to_owned();
+    let block = cut(text, "<wsse:Security", "</wsse:Security>").to_owned();
+    let signature = cut(text, "<ds:Signature>", "</ds:Signature>").to_owned();
     let id = cut(&body, "wsu:Id=\"", "\">").trim_end_matches('>').to_owned();
     let forged = "<soap:Body><m:Pay><m:To>me</m:To></m:Pay></soap:Body>";
     let forged_with = |attribute: &str| forged.replacen("Body", &format!("Body {attribute}"), 1);
     let in_header = |what: &str| format!("<x:Old xmlns:x=\"urn:x\">{what}</x:Old></soap:Header>");
     let swapped = |new: &str, header: &str| text.replacen(&body, new, 1).replacen("</soap:Header>", header, 1);
-    let cases = [
+    let cases = vec![
         // The signed body is moved away, another takes its place: without an id, with another, with the same.
         (swapped(forged, &in_header(&body)), "the body is not signed"),
         (swapped(&forged_with("wsu:Id=\"other\""), &in_header(&body)), "the body is not signed"),
@@ -243,8 +249,17 @@ fn a_good_signature_over_something_else_is_refused() {
         (text.replacen("</soap:Header>", "<x:T xmlns:x='urn:x' soap:mustUnderstand='1'/></soap:Header>", 1), "must be understood is not signed"),
         ("<a/>".to_owned(), "no `Envelope`"),
     ];
-    for (index, (changed, reason)) in cases.iter().enumerate() {
-        assert_ne!(changed, &text, "case {index} changes something");
+    for (index, (changed, _)) in cases.iter().enumerate() {
+        assert_ne!(changed, text, "case {index} changes something");
+    }
+    cases
+}
+
+#[test]
+fn a_good_signature_over_something_else_is_refused() {
+    let party = Party::rsa();
+    let text = party.message(Version::V11);
+    for (index, (changed, reason)) in attacks(&text).iter().enumerate() {
         let error = match judge(&party.inspector(), changed) {
             Ok(envelope) => panic!("case {index} ({reason}) was taken: {envelope:?}"),
             Err(error) => error,
@@ -255,6 +270,61 @@ fn a_good_signature_over_something_else_is_refused() {
     let added = text.replacen("</soap:Header>", "<x:Priority xmlns:x='urn:x'>1</x:Priority></soap:Header>", 1);
     let envelope = judge(&party.inspector(), &added).unwrap();
     assert!(envelope.headers.iter().all(|block| &*block.name.local == "Security"), "{envelope:?}");
+}
+
+#[test]
+fn answers_are_judged_as_requests_are() {
+    let party = Party::rsa();
+    let message = |sealer: &Sealer| {
+        let body = Element::new(Some("urn:o"), "Paid").with_child(Element::new(None, "To").with_text("张三"));
+        let block = Element::new(Some("urn:gatehouse"), "MessageId").with_text("m-1");
+        String::from_utf8(sealer.seal(Version::V11, vec![block], vec![body], Some("urn:o")).unwrap()).unwrap()
+    };
+    let text = message(&party.sealer());
+    let file = VerifyFile { signature: party.trust(), unsigned_faults: false };
+    let judge = |file: &VerifyFile, text: &str, parts: bool| {
+        let taken =
+            xml::decode(text.as_bytes(), None, &Default::default()).ok().and_then(|root| Envelope::take(root).ok());
+        let bytes = bytes::Bytes::copy_from_slice(text.as_bytes());
+        AnswerProof::open(file).unwrap().judge(taken.ok_or("no envelope")?, &bytes, None, parts)
+    };
+    let envelope = judge(&file, &text, false).unwrap();
+    assert_eq!(envelope.body[0].child("To").unwrap().text(), "张三");
+    assert_eq!(envelope.headers.len(), 1, "what is not signed is not there: {:?}", envelope.headers);
+    assert!(judge(&file, &text, true).unwrap_err().contains("parts"));
+    for (index, (changed, reason)) in attacks(&text).iter().enumerate() {
+        let judged = judge(&file, changed, false);
+        assert!(judged.is_err(), "case {index} ({reason}) was taken: {judged:?}");
+    }
+    // The same answer is not the answer to another call.
+    let proof = AnswerProof::open(&file).unwrap();
+    let again = || {
+        let root = xml::decode(text.as_bytes(), None, &Default::default()).unwrap();
+        let bytes = bytes::Bytes::copy_from_slice(text.as_bytes());
+        proof.judge(Envelope::take(root).unwrap(), &bytes, None, false)
+    };
+    again().unwrap();
+    assert_eq!(again().unwrap_err(), "it has been sent before");
+
+    // Header blocks that are signed too are there.
+    let key = Key(std::fs::read_to_string(party.path("key.pem")).unwrap());
+    let with_headers = Sealer::open(&SignFile { headers: true, ..party.sign_file() }, &key).unwrap();
+    let envelope = judge(&file, &message(&with_headers), false).unwrap();
+    assert_eq!(envelope.headers.iter().find(|block| &*block.name.local == "MessageId").unwrap().text(), "m-1");
+
+    // Faults that nobody signs count only where the file says so, and only while nobody has signed them.
+    let fault = "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body><s:Fault><faultcode>s:Server</faultcode></s:Fault></s:Body></s:Envelope>";
+    let lenient = VerifyFile { signature: party.trust(), unsigned_faults: true };
+    assert!(judge(&file, fault, false).unwrap_err().contains("no `Header`"));
+    assert!(judge(&lenient, fault, false).is_ok());
+    assert!(judge(&lenient, &fault.replace("s:Fault", "Paid"), false).is_err(), "a yes is signed");
+    let forged = text.replacen(
+        cut(&text, "<m:Paid>", "</m:Paid>"),
+        "<soap:Fault><faultcode>soap:Server</faultcode></soap:Fault>",
+        1,
+    );
+    assert_ne!(forged, text);
+    assert!(judge(&lenient, &forged, false).is_err(), "what is signed is judged");
 }
 
 /// A prefix within a value belongs to no canonical form: bound again above the body, it must not mean something else.
@@ -303,7 +373,7 @@ fn keys_that_do_not_fit_are_told_at_the_start() {
     let no_certificate = SignFile { certificate_file: party.path("key.pem"), ..party.sign_file() };
     let told = open(&no_certificate, &key);
     assert!(told.contains("holds no certificate") && !told.contains("MII"), "{told}");
-    let file = AcceptSignatureFile { certificate_files: vec![party.path("key.pem")], window: None };
+    let file = TrustFile { certificate_files: vec![party.path("key.pem")], ..TrustFile::default() };
     assert!(Inspector::open(&file).err().unwrap().public.contains("no certificate"));
 }
 

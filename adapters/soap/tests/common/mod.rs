@@ -214,13 +214,25 @@ pub(crate) struct Listening {
     pub(crate) engine: Arc<Engine>,
     pub(crate) client: Client,
     _stop: oneshot::Sender<()>,
-    _serving: Serving,
+    serving: Serving,
+}
+
+impl Listening {
+    /// Where a path of it is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.serving.door.addr())
+    }
 }
 
 /// Lets a system listen; `path` is one of its own.
 pub(crate) async fn listening(file: &str, path: &str) -> Listening {
+    listening_with(file, path, &Fixed).await
+}
+
+/// The same with secrets of its own.
+pub(crate) async fn listening_with(file: &str, path: &str, secrets: &dyn Secrets) -> Listening {
     let serving = serving().await;
-    let inbound = system(Some(serving.door.clone()), file).listen(None, &Fixed).await.unwrap();
+    let inbound = system(Some(serving.door.clone()), file).listen(None, secrets).await.unwrap();
     let engine = Arc::new(Engine::default());
     let (stop, stopped) = oneshot::channel::<()>();
     let done = Box::pin(async move {
@@ -233,7 +245,7 @@ pub(crate) async fn listening(file: &str, path: &str) -> Listening {
     loop {
         let request = http::Request::builder().uri(client.url(path).unwrap()).body(Bytes::new()).unwrap();
         if tokio::time::timeout(PATIENCE, client.send(request)).await.unwrap().unwrap().status() != 404 {
-            return Listening { engine, client, _stop: stop, _serving: serving };
+            return Listening { engine, client, _stop: stop, serving };
         }
         assert!(start.elapsed() < PATIENCE, "the system does not listen");
         tokio::task::yield_now().await;
