@@ -48,7 +48,7 @@ impl WantedNames {
 /// Namespace and local name of `{namespace}local` or `@{namespace}local`.
 #[must_use]
 pub fn clark(key: &str) -> Option<(&str, &str)> {
-    let (namespace, local) = key.strip_prefix('@').unwrap_or(key).strip_prefix('{')?.split_once('}')?;
+    let (namespace, local) = key.strip_prefix('@').unwrap_or(key).strip_prefix('{')?.rsplit_once('}')?;
     (!namespace.is_empty() && !local.is_empty()).then_some((namespace, local))
 }
 

@@ -519,3 +519,12 @@ fn a_second_byte_order_mark_is_text_outside_the_root() {
     }
     assert!(decode(&utf8[3..], None, &limits).is_ok());
 }
+
+/// Found by the fuzzer: a namespace may hold what ends it in James Clark's notation.
+#[test]
+fn a_brace_in_a_namespace_ends_nothing() {
+    let text = "<a xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:t=\"}rn:t\" xsi:type=\"t:b\" xsi:nil=\"true\"/>";
+    let element = read(text).unwrap();
+    assert_eq!(decode(&element.encode(), None, &BodyLimits::default()), Ok(element));
+    assert_eq!(clark("@{a}b}c"), Some(("a}b", "c")));
+}

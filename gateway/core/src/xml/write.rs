@@ -160,7 +160,7 @@ impl<'a> Writer<'a> {
     /// The text of an attribute: `{namespace}local` becomes a qualified name again where the attribute holds one.
     fn attribute_text(&mut self, attribute: &'a Attribute) -> Cow<'a, str> {
         let clark = super::holds_qname(&attribute.name).then(|| attribute.value.strip_prefix('{')).flatten();
-        let Some((namespace, local)) = clark.and_then(|rest| rest.split_once('}')) else {
+        let Some((namespace, local)) = clark.and_then(|rest| rest.rsplit_once('}')) else {
             return Cow::Borrowed(&attribute.value);
         };
         let prefix = self.prefix_for(namespace, false);
