@@ -221,7 +221,7 @@ impl Desk {
         let started = Instant::now();
         let entrance = self.entrance(&admission.endpoint)?;
         let span = self.tracer.start(Kind::Server, &admission.endpoint, arrival.traceparent.as_deref());
-        let own = span.as_ref().map(|span| span.traceparent());
+        let own = span.as_ref().map(super::trace::Span::traceparent);
         let traceparent = own.as_deref().or(arrival.traceparent.as_deref());
         let _place = match entrance.system.endpoint(&entrance.endpoint).filter(|_| known.is_none()) {
             Some(runtime) => entrance.system.place(runtime).await,

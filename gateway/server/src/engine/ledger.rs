@@ -205,6 +205,8 @@ async fn write_behind(store: Arc<dyn Store>, mut inbox: mpsc::Receiver<Entry>) {
                 Entry::Flush(waiter) => flushes.push(waiter),
             }
         }
+        // In the order of the keys: neighbours share pages. Of two with one id the first stays first.
+        seen.sort_by(|one: &Seen, other| (&one.source, &one.message_id).cmp(&(&other.source, &other.message_id)));
         done.sort_unstable();
         let mut wait = Duration::from_millis(50);
         for try_number in 1..=8 {
