@@ -89,35 +89,37 @@ impl Pass<'_> {
                 past: Some(column),
                 limit: self.reader.capture.batch,
             };
-            let (sql, values) = page.query(self.reader.checked.database);
-            let rows = self.reader.source.ask(&sql, &values).await?;
+            let rows = self.reader.source.documents(&page.query(self.reader.database), &page.columns).await?;
             let full = rows.len() >= self.reader.capture.batch as usize;
             let mut changes = Vec::new();
             let mut last = None;
-            for row in rows {
-                let [Some(document), past] = <[Option<String>; 2]>::try_from(row).unwrap_or_default() else { continue };
-                let id = hand::row_id(run, &self.open.name(), &document);
+            for document in rows {
+                let id = hand::row_id(run, &self.open.name(), &document.bytes);
                 let known = marks.seen.contains(&id);
-                match self.open.change(Op::Upsert, id.clone(), document) {
-                    Ok(change) => {
-                        let place = hand::values(&change.row, &names);
-                        if past.as_deref() == Some("1") {
-                            newest = place.first().cloned().unwrap_or(Value::Null);
-                        }
-                        last = Some(place);
-                        if !known {
-                            changes.push(change);
-                        }
+                let change = self.open.change(Op::Upsert, id.clone(), &document);
+                let place = match &change {
+                    Ok(change) => Some(hand::values(&change.row, &names)),
+                    Err(unread) => unread.values(&names),
+                };
+                if let Some(place) = place {
+                    if document.past {
+                        newest = place.first().cloned().unwrap_or(Value::Null);
                     }
-                    Err((document, fault)) => {
+                    last = Some(place);
+                }
+                match change {
+                    Ok(change) if !known => changes.push(change),
+                    Err(unread) if !known => {
                         let (endpoint, table) = (self.reader.full_name(), self.open.name());
-                        hand::bury(self.intake, &endpoint, &table, id.clone(), &document, fault).await;
+                        hand::bury(self.intake, &endpoint, &table, id.clone(), *unread).await;
                     }
+                    _ => {}
                 }
                 seen.insert(id);
             }
             hand::over(self.intake, &self.reader.full_name(), &changes).await?;
             match last {
+                Some(last) if full && last == after => return Err(super::stuck(self.open)),
                 Some(last) if full => after = last,
                 None if full => return Err(super::unreadable(self.open)),
                 _ => break,
@@ -163,11 +165,11 @@ impl Pass<'_> {
 
     async fn newest(&self) -> Result<Value, Fault> {
         let Some(column) = self.open.described.column(self.column) else { return Ok(Value::Null) };
-        let sql = sql::newest(self.reader.checked.database, &self.open.described, column);
-        let rows = self.reader.source.ask(&sql, &[]).await?;
-        let document = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-        let Some(document) = document else { return Ok(Value::Null) };
-        Ok(hand::decode(&document)?.field(self.column).cloned().unwrap_or(Value::Null))
+        let query = sql::newest(self.reader.database, &self.open.described, column);
+        let rows = self.reader.source.documents(&query, &[column]).await?;
+        let Some(document) = rows.first() else { return Ok(Value::Null) };
+        let row = self.open.row(document).map_err(|unread| unread.fault)?;
+        Ok(row.value.field(self.column).cloned().unwrap_or(Value::Null))
     }
 
     /// Lets the floor follow to where nothing can come below any more; tells whether it moved.
