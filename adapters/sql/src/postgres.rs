@@ -288,7 +288,9 @@ fn reason(state: &str) -> &'static str {
         "22003" => "(a number is out of range)",
         "22P02" | "22007" | "22008" => "(a value does not have the column's form)",
         "22P05" => "(a character that the database cannot hold)",
-        "22021" => "(bytes that are no text of its charset; where they stand in a column, say with `charset` what they are)",
+        "22021" => {
+            "(bytes that are no text of its charset; where they stand in a column, say with `charset` what they are)"
+        }
         _ => "",
     }
 }

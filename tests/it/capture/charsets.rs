@@ -101,6 +101,11 @@ async fn bytes_are_read(database: &Database, by: &str, capture: &str) {
     assert!(named(3).is_none(), "nothing is guessed");
     let Some(mut session) = session else { return running.gateway.stop().await };
     session.run(&format!("UPDATE t SET name = {}, changed = 5 WHERE id = 3", text(database, "d5d4c1f9"))).await;
+    if by == "log" {
+        // Of a log a change whose row before cannot be read is a letter, with the new row in it.
+        until("its letter", async || running.letters(State::Open).await.len() == 2).await;
+        return running.gateway.stop().await;
+    }
     until("the row that was mended", async || named(3) == Some("赵六".into())).await;
     running.drained().await;
     running.gateway.stop().await;

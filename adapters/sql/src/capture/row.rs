@@ -43,11 +43,11 @@ impl Unread {
 impl Open {
     /// Reads a document.
     pub(super) fn row(&self, document: &Document) -> Result<Row, Box<Unread>> {
-        self.row_of(&document.bytes)
+        self.row_of(&document.bytes, true)
     }
 
-    /// Reads a document's bytes.
-    pub(super) fn row_of(&self, bytes: &[u8]) -> Result<Row, Box<Unread>> {
+    /// Reads a document's bytes; `digits` says that texts with a declared charset stand in it as digits.
+    pub(super) fn row_of(&self, bytes: &[u8], digits: bool) -> Result<Row, Box<Unread>> {
         let unicode = std::str::from_utf8(bytes);
         let foreign = self.columns.iter().any(|column| column.charset.is_some());
         if let (Ok(text), false) = (unicode, foreign) {
@@ -75,7 +75,7 @@ impl Open {
                 self.described.column(name).is_none() || self.columns.iter().any(|known| known.name == *name)
             })
             .map(|(name, value)| {
-                let value = self.text_of(&name, value).unwrap_or_else(|(shown, why)| {
+                let value = self.text_of(&name, value, digits).unwrap_or_else(|(shown, why)| {
                     bad.push((name.clone(), why));
                     shown
                 });
@@ -91,13 +91,17 @@ impl Open {
     }
 
     /// A value of a column as Unicode; else its bytes as people are shown them, and why.
-    fn text_of(&self, column: &str, value: Value) -> Result<Value, (Value, String)> {
-        let Value::Text(text) = value else { return Ok(nested(value)) };
+    fn text_of(&self, column: &str, value: Value, digits: bool) -> Result<Value, (Value, String)> {
+        let Value::Text(text) = value else {
+            return nested(&value).ok_or_else(|| (value, "a text in its document is not UTF-8".to_owned()));
+        };
         let declared =
             self.columns.iter().find(|known| known.name == column).and_then(|known| known.charset.as_deref());
-        // Where a charset is declared, the database was asked for digits; a trigger that is older was not.
-        let bytes = match (declared, text.strip_prefix("\\x").and_then(unhex)) {
-            (Some(_), Some(bytes)) => bytes,
+        let bytes = match (declared, digits) {
+            (Some(_), true) => text.strip_prefix("\\x").and_then(unhex).ok_or_else(|| {
+                let why = "its trigger is older than `charset`, and wrote what the database took it for: run `gatehouse capture install`";
+                (Value::from(text.as_str()), why.to_owned())
+            })?,
             _ => latin(&text),
         };
         let told = |why: String| (Value::from(format!("\\x{}", hex(&bytes))), why);
@@ -114,15 +118,23 @@ impl Open {
     }
 }
 
-/// What a document within a document was before it went byte by byte.
-fn nested(value: Value) -> Value {
-    let text = |text: &str| String::from_utf8(latin(text)).unwrap_or_else(|_| text.to_owned());
-    match value {
-        Value::Text(plain) => Value::from(text(&plain)),
-        Value::List(list) => Value::List(list.into_iter().map(nested).collect()),
-        Value::Map(fields) => fields.into_iter().map(|(name, value)| (text(&name), nested(value))).collect(),
-        other => other,
-    }
+/// What a document within a document was before it went byte by byte; `None` where a text in it is not UTF-8.
+fn nested(value: &Value) -> Option<Value> {
+    let text = |text: &str| String::from_utf8(latin(text)).ok();
+    Some(match value {
+        Value::Text(plain) => Value::from(text(plain)?),
+        Value::List(list) => Value::List(list.iter().map(nested).collect::<Option<_>>()?),
+        Value::Map(fields) => {
+            let field = |(name, value)| Some((text(name)?, nested(value)?));
+            fields
+                .iter()
+                .map(|(name, value)| field((&**name, value)))
+                .collect::<Option<Vec<_>>>()?
+                .into_iter()
+                .collect()
+        }
+        other => other.clone(),
+    })
 }
 
 /// The bytes of characters that stand for one each; what is written as an escape (`\u8ba2`) has its own.
@@ -135,4 +147,52 @@ fn latin(text: &str) -> Vec<u8> {
         }
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::{Column, Described};
+    use super::*;
+    use crate::file::Table;
+
+    fn open() -> Open {
+        let column = |name: &str, charset: Option<&str>| Column {
+            name: name.to_owned(),
+            kind: "text".to_owned(),
+            nullable: true,
+            charset: charset.map(str::to_owned),
+        };
+        let columns = vec![column("id", None), column("名", Some("gbk")), column("b", None), column("doc", None)];
+        let table = Table { schema: None, name: "t".to_owned() };
+        let described = Described { table, columns: columns.clone(), key: vec!["id".to_owned()] };
+        Open { key: vec![columns[0].clone()], columns, order_by: Vec::new(), described }
+    }
+
+    #[test]
+    fn texts_become_unicode_and_keep_everything_else() {
+        let text = r#"{"id":12345678901234567890.10,"名":"\\xd5c5","b":"订\\x41\n","doc":{"单":["价"]}}"#;
+        let row = open().row_of(text.as_bytes(), true).unwrap();
+        assert_eq!(row.document, r#"{"id":12345678901234567890.10,"名":"张","b":"订\\x41\n","doc":{"单":["价"]}}"#);
+        // A trigger of PostgreSQL has the bytes themselves, and a text that looks like digits is one.
+        let mut raw = r#"{"id":1,"名":""#.as_bytes().to_vec();
+        raw.extend(b"\\\\x41\xd5\xc5\"}");
+        assert_eq!(open().row_of(&raw, false).unwrap().value.field("名"), Some(&Value::from("\\x41张")));
+        let older = open().row_of("{\"id\":1,\"名\":\"ÕÅ\"}".as_bytes(), true).unwrap_err();
+        assert!(older.fault.public.contains("older than `charset`"), "{}", older.fault);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_with_their_place() {
+        let bad = open().row_of(r#"{"id":7,"名":"\\xd5c5c8","b":null}"#.as_bytes(), true).unwrap_err();
+        for word in ["column `名` of `t` in the row with the key `7`", "at byte 2"] {
+            assert!(bad.fault.public.contains(word), "{}", bad.fault);
+        }
+        assert_eq!(bad.document, r#"{"id":7,"名":"\\xd5c5c8","b":null}"#);
+        assert_eq!(bad.values(&["id".to_owned()]), Some(vec![Value::from(7)]));
+        assert_eq!(bad.values(&["名".to_owned()]), None, "what could not be read is no place to go on from");
+        let undeclared = open().row_of(b"{\"id\":8,\"b\":\"a\xff\"}", true).unwrap_err();
+        assert!(undeclared.fault.public.contains("not UTF-8 at byte 1"), "{}", undeclared.fault);
+        assert!(open().row_of(b"{\"id\":8,\"doc\":{\"a\":\"\xff\"}}", true).is_err());
+        assert!(open().row_of(b"{\"id\":8,\"b\":\"\xff", true).unwrap_err().document.starts_with("\\x7b"));
+    }
 }

@@ -126,7 +126,7 @@ fn plan(reader: &Reader, row: &Written) -> Result<Vec<Change>, Box<Unread>> {
     })?;
     let document = |bytes: &Option<Vec<u8>>| {
         let Some(bytes) = bytes else { return Ok(None) };
-        open.row_of(bytes).map(|row| Some((only(open, row.value), row.document)))
+        open.row_of(bytes, !install::is_in_digits(reader)).map(|row| Some((only(open, row.value), row.document)))
     };
     let after = document(&row.after)?;
     let before = match (document(&row.before), &after) {

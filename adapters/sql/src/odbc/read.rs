@@ -156,7 +156,7 @@ impl Answer {
 /// One value of a document.
 fn write(into: &mut Vec<u8>, column: &Column, kind: &DataType, value: Option<&[u8]>) {
     let Some(bytes) = value else { return into.extend_from_slice(b"null") };
-    if column.charset.is_some() && !is_any_number(kind) {
+    if column.charset.is_some() && !is_any_number(kind) && !is_binary(kind) {
         return into.extend(format!("\"\\\\x{}\"", hex(bytes)).into_bytes());
     }
     let text = std::str::from_utf8(bytes).ok();
