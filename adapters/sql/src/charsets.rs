@@ -45,7 +45,7 @@ fn finder(column: &str) -> String {
 ///
 /// # Errors
 /// A column of the key, which the catalogue only tells.
-pub(crate) fn declare(described: &mut Described, charsets: &Charsets, finds: &[String]) -> Result<(), Fault> {
+pub(crate) fn declare(described: &mut Described, charsets: &[(String, String)], finds: &[String]) -> Result<(), Fault> {
     let key = if finds.is_empty() { described.key.clone() } else { finds.to_vec() };
     for column in &mut described.columns {
         let declared = charsets.iter().find(|(name, _)| *name == column.name);
@@ -58,7 +58,10 @@ pub(crate) fn declare(described: &mut Described, charsets: &Charsets, finds: &[S
 }
 
 /// Refuses a column that none of the tables has.
-pub(crate) fn known<'a>(charsets: &Charsets, columns: impl Iterator<Item = &'a str> + Clone) -> Result<(), Fault> {
+pub(crate) fn known<'a>(
+    charsets: &[(String, String)],
+    columns: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), Fault> {
     for (name, _) in charsets {
         if columns.clone().all(|column| column != name) {
             let help = closest(name, columns).map(|close| format!("; did you mean `{close}`?")).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! How a database that is reached by ODBC wants its SQL: what its driver says of itself, or the system's file.
 
+#[cfg(any(feature = "odbc", test))]
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::yaml::Located;
 
@@ -10,6 +11,7 @@ const WORDS: &str = "`limit` (… LIMIT 10), `fetch` (… FETCH FIRST 10 ROWS ON
 
 /// What stands for each dialect in the names that databases give themselves, in small letters. Where a name has two, the first
 /// counts.
+#[cfg(any(feature = "odbc", test))]
 const NAMES: [(&str, RowLimit, Option<Like>); 22] = [
     ("postgres", RowLimit::Limit, Some(Like::Postgres)),
     ("kingbase", RowLimit::Limit, None),
@@ -60,6 +62,7 @@ pub(crate) enum RowLimit {
 
 /// A database whose own SQL is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(any(feature = "odbc", test)), expect(dead_code, reason = "only a driver says this"))]
 pub(crate) enum Like {
     Postgres,
     Sqlite,
@@ -76,7 +79,7 @@ impl Dialect {
     ///
     /// # Errors
     /// Neither tells how rows are limited.
-    #[cfg_attr(not(feature = "odbc"), expect(dead_code, reason = "only a driver says this"))]
+    #[cfg(any(feature = "odbc", test))]
     pub(crate) fn find(product: &str, mark: char, declared: Option<RowLimit>) -> Result<Self, Fault> {
         let lower = product.to_lowercase();
         let known = NAMES.iter().find(|(name, ..)| lower.contains(name));
@@ -104,7 +107,7 @@ impl Dialect {
 }
 
 /// The statement that sets the zone of a session, where it is known how. The zone is one that there is.
-#[cfg_attr(not(feature = "odbc"), expect(dead_code, reason = "only a session by ODBC is set so"))]
+#[cfg(feature = "odbc")]
 pub(crate) fn set_zone(product: &str, zone: &str) -> Option<String> {
     let lower = product.to_lowercase();
     let is = |names: &[&str]| names.iter().any(|name| lower.contains(name));

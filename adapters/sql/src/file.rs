@@ -143,6 +143,7 @@ pub(crate) struct Checked {
     pub(crate) name_at: Range<usize>,
     pub(crate) database: Database,
     /// By ODBC: how rows are limited, where the file says it.
+    #[cfg_attr(not(feature = "odbc"), expect(dead_code, reason = "only a driver is told"))]
     pub(crate) dialect: Option<RowLimit>,
     pub(crate) host: String,
     pub(crate) port: u16,
