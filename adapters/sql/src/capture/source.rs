@@ -24,7 +24,6 @@ pub(crate) struct Query {
     pub(crate) sql: String,
     pub(crate) values: Vec<Value>,
     /// The types of the columns that the values belong to, as the database names them; none where that does not matter.
-    #[cfg_attr(not(any(feature = "odbc", test)), expect(dead_code, reason = "only a driver is told"))]
     pub(crate) kinds: Vec<String>,
 }
 
