@@ -15,6 +15,8 @@ mod ahead;
 mod backfill;
 #[path = "capture/batches.rs"]
 mod batches;
+#[path = "capture/charsets.rs"]
+mod charsets;
 #[path = "capture/database.rs"]
 mod database;
 #[path = "capture/guards.rs"]
@@ -49,6 +51,10 @@ use batches::{
     a_batch_that_comes_again_loses_and_doubles_nothing, a_field_that_no_column_has_is_its_own_deliverys,
     a_field_that_no_column_has_is_its_own_rows, deliveries_that_wait_together_have_each_their_own_outcome,
     good_rows_stay_and_each_bad_one_is_a_letter,
+};
+use charsets::{
+    a_charset_that_cannot_be_is_told, a_log_reads_bytes_that_lie, a_watermark_reads_bytes_that_lie,
+    bytes_are_written_as_declared, bytes_that_nobody_declared_are_letters, triggers_read_bytes_that_lie,
 };
 use database::Database;
 use guards::{
@@ -119,6 +125,42 @@ on_all!(
     sources_are_merged_by_the_rules_through_kills,
 );
 
+/// Columns that hold other bytes than the database takes them for.
+macro_rules! on_liars {
+    ($module:ident, $kind:literal: $($check:ident),* $(,)?) => {
+        mod $module { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() {
+            if let Some(database) = super::Database::without_charset($kind).await {
+                super::$check(&database).await;
+                database.end().await;
+            }
+        } )* }
+    };
+}
+
+on_liars!(
+    sqlite_charset, "sqlite":
+    a_watermark_reads_bytes_that_lie,
+    triggers_read_bytes_that_lie,
+    bytes_that_nobody_declared_are_letters,
+    bytes_are_written_as_declared,
+    a_charset_that_cannot_be_is_told,
+);
+on_liars!(
+    postgres_charset, "postgres":
+    a_watermark_reads_bytes_that_lie,
+    triggers_read_bytes_that_lie,
+    bytes_are_written_as_declared,
+    a_charset_that_cannot_be_is_told,
+);
+on_liars!(
+    mariadb_charset, "mysql":
+    a_watermark_reads_bytes_that_lie,
+    triggers_read_bytes_that_lie,
+    a_log_reads_bytes_that_lie,
+    bytes_are_written_as_declared,
+    a_charset_that_cannot_be_is_told,
+);
+
 /// What is of the log, where there is one.
 macro_rules! on_logs {
     ($module:ident, $kind:literal: $($check:ident),* $(,)?) => {
@@ -180,19 +222,64 @@ async fn a_postgresql_that_is_killed_is_followed() {
 /// Through unixODBC, with the drivers for SQLite and PostgreSQL.
 #[cfg(feature = "odbc")]
 macro_rules! by_odbc {
-    ($($check:ident),* $(,)?) => {
-        mod odbc_sqlite { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::odbc::$check, "sqlite").await; } )* }
-        mod odbc_postgres { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one(super::odbc::$check, "postgres").await; } )* }
+    ($module:ident, $kind:literal: $($check:ident),* $(,)?) => {
+        mod $module { $( #[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $check() { super::one_by_odbc(super::$check, $kind).await; } )* }
     };
 }
 
 #[cfg(feature = "odbc")]
+use odbc::{
+    a_database_is_connected_by_odbc, a_table_is_read_by_odbc, a_text_in_another_charset_is_refused,
+    every_way_of_writing_goes_through_odbc, orders_go_through_odbc, what_is_late_by_less_than_the_overlap_is_read,
+    what_odbc_cannot_is_told,
+};
+
+// What is in a process with the driver's SQLite keeps its hands off the file: theirs are two, and their locks are one.
+#[cfg(feature = "odbc")]
 by_odbc!(
+    odbc_sqlite, "sqlite":
     orders_go_through_odbc,
     every_way_of_writing_goes_through_odbc,
     a_text_in_another_charset_is_refused,
     a_database_is_connected_by_odbc,
+    a_table_is_read_by_odbc,
+    what_odbc_cannot_is_told,
+    what_is_not_there_is_told,
+    a_watermark_follows_a_random_workload,
+    triggers_follow_a_random_workload,
+    a_watermark_reads_bytes_that_lie,
+    bytes_that_nobody_declared_are_letters,
+    bytes_are_written_as_declared,
+    a_charset_that_cannot_be_is_told,
 );
+
+#[cfg(feature = "odbc")]
+by_odbc!(
+    odbc_postgres, "postgres":
+    orders_go_through_odbc,
+    every_way_of_writing_goes_through_odbc,
+    a_database_is_connected_by_odbc,
+    a_table_is_read_by_odbc,
+    what_odbc_cannot_is_told,
+    what_is_not_there_is_told,
+    what_is_late_by_less_than_the_overlap_is_read,
+    an_outbox_is_emptied_in_its_order,
+    rows_of_an_outbox_are_marked,
+    changes_that_waited_keep_their_order,
+    triggers_tell_every_change_and_its_before,
+    a_row_that_no_route_takes_is_a_letter_and_the_next_goes_on,
+    rows_are_read_once_more_for_one_route,
+    a_watermark_follows_a_random_workload,
+    triggers_follow_a_random_workload,
+);
+
+#[cfg(feature = "odbc")]
+async fn one_by_odbc(check: impl AsyncFn(&Database), kind: &'static str) {
+    if let Some(database) = Database::by_odbc(kind).await {
+        check(&database).await;
+        database.end().await;
+    }
+}
 
 async fn one(check: impl AsyncFn(&Database), kind: &'static str) {
     if let Some(database) = Database::new(kind).await {

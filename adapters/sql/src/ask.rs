@@ -136,7 +136,7 @@ impl Statement {
                     values.push(computed.get(name.as_str()).cloned().unwrap_or(Value::Null));
                     match database {
                         Database::Postgres => sql.push_str(&format!("${}", values.len())),
-                        Database::MySql | Database::Sqlite | Database::Odbc => sql.push('?'),
+                        Database::MySql | Database::Sqlite | Database::Odbc(_) => sql.push('?'),
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use gatehouse_core::yaml::Located;
 
+use crate::dialect::Dialect;
 use crate::file::{Checker, Database};
 
 /// Words of a connection string that name credentials.
@@ -26,7 +27,7 @@ impl Checker<'_> {
         #[cfg(not(feature = "odbc"))]
         self.error("no-odbc", &word.span, ABSENT);
         let _ = word;
-        Some(Database::Odbc)
+        Some(Database::Odbc(Dialect::default()))
     }
 
     /// `address` as a connection string.

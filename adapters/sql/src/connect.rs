@@ -129,7 +129,7 @@ impl Wanted {
             };
             let pattern = crate::capture::file::Pattern(pattern);
             // By ODBC every table has a schema, and none is said to be this user's own.
-            let bare = checked.database == Database::Odbc && pattern.0.schema.is_none();
+            let bare = checked.database.is_odbc() && pattern.0.schema.is_none();
             let fits = |table: &&Table| match bare {
                 true => pattern.fits(&Table { schema: None, name: table.name.clone() }),
                 false => pattern.fits(table),
@@ -190,13 +190,10 @@ impl Catalogue {
             let name = table.table.to_string().replace('.', "-");
             let (endpoint, kind) = (name.clone(), format!("{}.{name}", wanted.system));
             let _ = writeln!(system, "  {}:", quoted(&endpoint));
-            if wanted.database == "odbc" && !wanted.write {
-                return Err("a database by ODBC is written to, its changes are not read: add `--write`".to_owned());
-            }
             if wanted.write {
                 written(&mut system, table);
             } else {
-                captured(&mut system, table, wanted.by.as_deref())?;
+                captured(&mut system, table, wanted)?;
             }
             files.push(NewFile { path: format!("types/{kind}.schema.json"), text: schema(table, &kind) });
             let mapping = if wanted.write { format!("{kind}-to-{}", wanted.system) } else { format!("{kind}-in") };
@@ -222,7 +219,8 @@ fn written(system: &mut String, table: &Described) {
 }
 
 /// The lines of an endpoint that reads a table.
-fn captured(system: &mut String, table: &Described, by: Option<&str>) -> Result<(), String> {
+fn captured(system: &mut String, table: &Described, wanted: &Wanted) -> Result<(), String> {
+    let (by, odbc) = (wanted.by.as_deref(), wanted.database == "odbc");
     let column = WATERMARKS.iter().find_map(|name| {
         let fits = |column: &&Column| column.name.eq_ignore_ascii_case(name);
         table.columns.iter().find(fits).map(|column| column.name.as_str())
@@ -237,6 +235,15 @@ fn captured(system: &mut String, table: &Described, by: Option<&str>) -> Result<
     let line = match (by, column) {
         (None | Some("watermark"), Some(column)) => {
             format!("{{ table: {name}, by: watermark, watermark: {}{key} }}", quoted(column))
+        }
+        (None, None) if odbc => {
+            return Err(format!(
+                "`{}` has no column that looks like a watermark (`updated_at`, `gmt_modified`, …): say `--by outbox` or `--by trigger` (whose triggers you may have to write by hand), or `--write` to write into it",
+                table.table
+            ));
+        }
+        (Some("log"), _) if odbc => {
+            return Err("by ODBC no log is read: take `--by watermark`, `outbox` or `trigger`".to_owned());
         }
         (Some("watermark"), None) => {
             return Err(format!(

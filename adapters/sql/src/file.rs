@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::ask::{Statement, StatementFile};
 use crate::batch::Batch;
-use crate::capture::file::{self as capture, Capture, CaptureFile};
+use crate::capture::file::{self as capture, Capture, CaptureFile, How};
+use crate::dialect::{Dialect, RowLimit};
 use crate::lines::{Lines, LinesFile};
 pub(crate) use crate::shape::{Mode, Places, Shape};
 use gatehouse_core::adapter::{Direction, Endpoint, SiteFiles};
@@ -40,6 +41,10 @@ pub struct SystemFile {
     pub database: Located<String>,
     /// `host:port/database`; for SQLite the file, relative to the site; for ODBC the connection string, without credentials.
     pub address: Located<String>,
+    /// By ODBC: how the first rows of an answer are asked for: `limit`, `fetch`, `top` or `rownum`. Default: by the name that the
+    /// driver gives the database.
+    #[serde(default)]
+    pub dialect: Option<Located<String>>,
     /// Who logs in.
     #[serde(default)]
     pub user: Option<String>,
@@ -107,6 +112,10 @@ pub struct EndpointFile {
     /// where others are refused. `body` is then the element; `whole` is the body around it.
     #[serde(default)]
     pub batch: Option<Located<String>>,
+    /// Columns whose texts are in a charset that the database does not know, and which: `{ customer: gbk }`. Their bytes are read
+    /// and written as they are. Not of a key, nor of a watermark.
+    #[serde(default)]
+    pub charset: IndexMap<String, Located<String>>,
     /// Rows of a second table from a list of the message, in the same transaction.
     #[serde(default)]
     pub lines: Option<Located<LinesFile>>,
@@ -121,7 +130,8 @@ pub(crate) enum Database {
     Postgres,
     MySql,
     Sqlite,
-    Odbc,
+    /// What its dialect is, is known once it is reached.
+    Odbc(Dialect),
 }
 
 /// The checked system.
@@ -132,6 +142,9 @@ pub(crate) struct Checked {
     /// Byte range of its name in the file.
     pub(crate) name_at: Range<usize>,
     pub(crate) database: Database,
+    /// By ODBC: how rows are limited, where the file says it.
+    #[cfg_attr(not(feature = "odbc"), expect(dead_code, reason = "only a driver is told"))]
+    pub(crate) dialect: Option<RowLimit>,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// The database's name; for SQLite its file.
@@ -206,6 +219,7 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
     let limits = read.limits.check(Limits { concurrency: 8, ..Limits::default() }, file, checker.problems);
     let circuit = read.circuit.check(file, checker.problems);
     let database = checker.database(&read.database);
+    let dialect = checker.dialect(read.dialect.as_ref(), database);
     let address = database.and_then(|database| checker.address(&read.address, database, site));
     let tls = match read.tls.as_ref().map(|word| word.as_str()) {
         None | Some("off") => false,
@@ -240,21 +254,36 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
             }
             (None, Some(read), None) => {
                 checker.only_writes_say(endpoint, "capture");
-                if database == Some(Database::Odbc) {
-                    checker.error(
-                        "not-here",
-                        &read.span,
-                        "a database by ODBC is written to and asked, its changes are not read",
-                    );
-                }
                 let pattern = |at: &Located<String>, problems: &mut Problems| Checker { file, problems }.table(at);
                 let checked = capture::check(read, pattern, file, checker.problems);
+                let finds: Vec<_> = read.key.iter().chain(&read.watermark).collect();
+                let charsets = checker.charsets(&endpoint.charset, &finds);
+                if let (Some((_, label)), "log", Some(Database::Postgres)) =
+                    (endpoint.charset.first(), read.by.as_str(), database)
+                {
+                    let text = "PostgreSQL's log has texts in UTF-8 only: take `watermark`, `outbox` or `trigger`";
+                    checker.error("not-here", &label.span, text);
+                }
+                let checked = checked.map(|capture| Capture { charsets, ..capture });
+                let is_log = checked.as_ref().is_some_and(|capture| matches!(capture.how, How::Log { .. }));
+                if is_log && database.is_some_and(Database::is_odbc) {
+                    checker.error(
+                        "no-log",
+                        &read.by.span,
+                        "by ODBC no log is read: take `watermark`, `outbox` or `trigger`",
+                    );
+                }
                 let tables: Vec<_> = read.table.iter().chain(&read.tables).map(|table| table.as_str()).collect();
                 captures.extend(checked.map(|capture| (name.clone(), capture)));
                 (Direction::Inbound, format!("read {} by {}", tables.join(", "), read.by.value))
             }
             (None, None, Some(statement)) => {
                 checker.only_writes_say(endpoint, "statement");
+                if let Some(label) = endpoint.charset.values().next() {
+                    let text =
+                        "`charset` belongs to `table` and `capture`; a statement of one's own converts by itself";
+                    checker.error("not-here", &label.span, text);
+                }
                 let checked = statement.check(file, checker.problems);
                 statements.extend(checked.map(|checked| (name.clone(), checked)));
                 let words: Vec<_> = statement.sql.split_whitespace().take(6).collect();
@@ -289,6 +318,7 @@ pub(crate) fn check(file: &SourceFile, site: &dyn SiteFiles, problems: &mut Prob
         file: file.clone(),
         name_at: read.system.span,
         database: database?,
+        dialect,
         host,
         port,
         target,
@@ -346,7 +376,7 @@ impl Checker<'_> {
         if database == Database::Sqlite {
             return Some((String::new(), 0, site.locate(at).to_string_lossy().into_owned()));
         }
-        if database == Database::Odbc {
+        if database.is_odbc() {
             return self.connection_string(at);
         }
         let default = if database == Database::Postgres { 5432 } else { 3306 };
@@ -400,7 +430,9 @@ impl Checker<'_> {
             Some(_) => &["body", "whole", "message", "delivery_id"],
         };
         let all = &["insert", "upsert", "update", "delete"];
+        let charsets = self.charsets(&endpoint.charset, &endpoint.key.iter().collect::<Vec<_>>());
         let row = self.shape(table, (endpoint.mode.as_ref(), all), &endpoint.key, &endpoint.columns, names);
+        let row = row.map(|row| Shape { charsets, ..row });
         let lines = match &endpoint.lines {
             None => None,
             Some(lines) => Some(self.lines(lines, names)?),

@@ -32,6 +32,9 @@ pub struct LinesFile {
     /// field of the line is a column.
     #[serde(default)]
     pub columns: IndexMap<String, Located<String>>,
+    /// As an endpoint's `charset`.
+    #[serde(default)]
+    pub charset: IndexMap<String, Located<String>>,
 }
 
 /// Rows of a second table.
@@ -49,7 +52,9 @@ impl Checker<'_> {
         let names: Vec<_> = ["line", "index"].iter().chain(around).copied().collect();
         let mode = (lines.mode.as_ref(), ["insert", "upsert"].as_slice());
         let shape = self.shape(&lines.table, mode, &lines.key, &lines.columns, &names);
-        let (from, shape) = (self.path(&lines.from)?, shape?);
+        let finds: Vec<_> = lines.key.iter().chain(&lines.replace).collect();
+        let charsets = self.charsets(&lines.charset, &finds);
+        let (from, shape) = (self.path(&lines.from)?, Shape { charsets, ..shape? });
         let replace = if lines.replace.is_empty() { None } else { Some(self.replace(lines, &shape, around)?) };
         Some(Lines { from, shape, replace })
     }
@@ -69,6 +74,6 @@ impl Checker<'_> {
         }
         let key = columns.iter().map(|(column, _)| column.clone()).collect();
         let places = Places { table: shape.places.table.clone(), ..Places::default() };
-        Some(Shape { table: shape.table.clone(), mode: Mode::Delete, key, columns, places })
+        Some(Shape { table: shape.table.clone(), mode: Mode::Delete, key, columns, charsets: Vec::new(), places })
     }
 }

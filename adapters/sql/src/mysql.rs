@@ -15,8 +15,9 @@ use mysql_async::{
 use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::ask::{Asked, MAX_ROWS};
-use crate::capture::source::{Source, Texts};
+use crate::capture::source::{Query, Raw, Source};
 use crate::file::{Checked, Database, Mode, Table};
+use crate::hexadecimal::hex;
 use crate::outbound::{Backend, GROUP_LOCK, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::statement;
 use crate::work::{Row, Work};
@@ -91,7 +92,14 @@ impl MySql {
         for run in statement::runs(rows.into_iter()) {
             for some in pieces(&run) {
                 let Some(first) = some.first() else { continue };
-                let values = some.iter().flat_map(|row| statement::bound(row)).map(|(_, value)| bind(value)).collect();
+                let bound = |row: &&Row| {
+                    let value = |(column, value): &(String, Value)| match row.raw(column) {
+                        Some(bytes) => bind(&bytes.as_deref().map_or(Value::Null, |bytes| Value::from(hex(bytes)))),
+                        None => bind(value),
+                    };
+                    statement::bound(row).into_iter().map(value).collect::<Vec<_>>()
+                };
+                let values = some.iter().flat_map(bound).collect();
                 let sql = statement::write(DATABASE, first, some.len());
                 let written = transaction.exec_iter(sql, Params::Positional(values)).await;
                 let found = written.map_err(|error| explain(&error))?.affected_rows();
@@ -359,18 +367,21 @@ fn reason(code: u16) -> &'static str {
 
 #[async_trait]
 impl Source for MySql {
-    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
+    async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
         let mut connection = self.connection().await?;
-        let bound =
-            if values.is_empty() { Params::Empty } else { Params::Positional(values.iter().map(bind).collect()) };
-        let rows: Vec<mysql_async::Row> = connection.exec(sql, bound).await.map_err(|error| explain(&error))?;
-        rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+        let bound = match query.values.is_empty() {
+            true => Params::Empty,
+            false => Params::Positional(query.values.iter().map(bind).collect()),
+        };
+        let rows: Vec<mysql_async::Row> =
+            connection.exec(query.sql.as_str(), bound).await.map_err(|error| explain(&error))?;
+        Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(bytes).collect()).collect())
     }
 
-    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+    async fn change(&self, statements: &[Query]) -> Result<(), Fault> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.start_transaction(TxOpts::default()).await.map_err(|error| explain(&error))?;
-        for (sql, values) in statements {
+        for Query { sql, values, .. } in statements {
             let done = if values.is_empty() {
                 transaction.query_drop(sql).await
             } else {
@@ -456,18 +467,23 @@ fn object(row: mysql_async::Row) -> Result<Value, Fault> {
 
 /// A value of an answer as a text.
 fn text(value: mysql_async::Value) -> Result<Option<String>, Fault> {
+    bytes(value)
+        .map(String::from_utf8)
+        .transpose()
+        .map_err(|_| Fault::new(Code::Malformed, "the database sends a text that is not UTF-8"))
+}
+
+/// A value of an answer as a text, in the bytes that came.
+fn bytes(value: mysql_async::Value) -> Option<Vec<u8>> {
     use mysql_async::Value as Got;
-    Ok(match value {
-        Got::NULL => None,
-        Got::Bytes(bytes) => Some(
-            String::from_utf8(bytes)
-                .map_err(|_| Fault::new(Code::Malformed, "the database sends a text that is not UTF-8"))?,
-        ),
-        Got::Int(number) => Some(number.to_string()),
-        Got::UInt(number) => Some(number.to_string()),
-        Got::Float(number) => Some(number.to_string()),
-        Got::Double(number) => Some(number.to_string()),
-        other @ (Got::Date(..) | Got::Time(..)) => Some(other.as_sql(true).trim_matches('\'').to_owned()),
+    Some(match value {
+        Got::NULL => return None,
+        Got::Bytes(bytes) => bytes,
+        Got::Int(number) => number.to_string().into_bytes(),
+        Got::UInt(number) => number.to_string().into_bytes(),
+        Got::Float(number) => number.to_string().into_bytes(),
+        Got::Double(number) => number.to_string().into_bytes(),
+        other @ (Got::Date(..) | Got::Time(..)) => other.as_sql(true).trim_matches('\'').to_owned().into_bytes(),
     })
 }
 

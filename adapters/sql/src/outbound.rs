@@ -66,9 +66,9 @@ pub(crate) async fn database(checked: &Arc<Checked>, secrets: &dyn Secrets) -> R
         Database::MySql => Arc::new(mysql::MySql::open(checked.clone(), password)?),
         Database::Sqlite => Arc::new(sqlite::Sqlite::open(checked.clone()).await?),
         #[cfg(feature = "odbc")]
-        Database::Odbc => Arc::new(crate::odbc::Odbc::open(checked.clone(), password)),
+        Database::Odbc(_) => Arc::new(crate::odbc::Odbc::open(checked.clone(), password)),
         #[cfg(not(feature = "odbc"))]
-        Database::Odbc => return Err(crate::by_odbc::absent()),
+        Database::Odbc(_) => return Err(crate::by_odbc::absent()),
     })
 }
 

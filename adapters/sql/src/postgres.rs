@@ -19,8 +19,9 @@ use tokio_postgres::{Config, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::ask::{Asked, MAX_ROWS, is_query};
-use crate::capture::source::{Source, Texts};
+use crate::capture::source::{Query, Raw, Source};
 use crate::file::{Checked, Database, Mode};
+use crate::hexadecimal::hex;
 use crate::live::catalogue;
 use crate::outbound::{Backend, GROUP_LOCK, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::statement;
@@ -148,7 +149,7 @@ impl Postgres {
     /// The column that makes a row be refused, where the server does not name it: each is read on its own.
     async fn culprit(client: &Object, rows: &[&Row]) -> Option<String> {
         for row in rows.iter().take(MOST_LOOKED_AT) {
-            for (column, value) in &row.columns {
+            for (column, value) in row.columns.iter().filter(|(column, _)| row.raw(column).is_none()) {
                 let alone = [(column.clone(), value.clone())].into_iter().collect::<Value>();
                 let sql = statement::reads(row, column);
                 if let Err(error) = client.query(&sql, &[&text_of(&alone)]).await {
@@ -246,7 +247,13 @@ impl Backend for Postgres {
 
 /// Rows of one shape as one JSON document: a list where they are inserted.
 fn document(rows: &[&Row]) -> String {
-    let object = |row: &&Row| row.columns.iter().cloned().collect::<Value>();
+    let value = |row: &Row, column: &str, value: &Value| match row.raw(column) {
+        Some(bytes) => bytes.as_deref().map_or(Value::Null, |bytes| Value::from(hex(bytes))),
+        None => value.clone(),
+    };
+    let object = |row: &&Row| {
+        row.columns.iter().map(|(column, given)| (column.clone(), value(row, column, given))).collect::<Value>()
+    };
     match rows {
         [row] if matches!(row.mode, Mode::Update | Mode::Delete) => text_of(&object(row)),
         rows => text_of(&Value::List(rows.iter().map(object).collect())),
@@ -313,7 +320,10 @@ fn reason(state: &str) -> &'static str {
         "22001" => "(a text is too long)",
         "22003" => "(a number is out of range)",
         "22P02" | "22007" | "22008" => "(a value does not have the column's form)",
-        "22P05" | "22021" => "(a character that the database cannot hold)",
+        "22P05" => "(a character that the database cannot hold)",
+        "22021" => {
+            "(bytes that are no text of its charset; where they stand in a column, say with `charset` what they are)"
+        }
         _ => "",
     }
 }
@@ -331,20 +341,23 @@ fn causes(error: &tokio_postgres::Error) -> String {
 
 #[async_trait]
 impl Source for Postgres {
-    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
+    async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(sql).await.map_err(|error| explain(&error))?;
-        let texts = texts(values);
+        let statement = client.prepare_cached(&query.sql).await.map_err(|error| explain(&error))?;
+        let texts = texts(&query.values);
         let bound: Vec<_> = texts.iter().map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
         let rows = client.query(&statement, &bound).await.map_err(|error| explain(&error))?;
-        let text = |row: &tokio_postgres::Row| (0..row.len()).map(|at| row.try_get(at)).collect::<Result<Texts, _>>();
-        rows.iter().map(|row| text(row).map_err(|error| explain(&error))).collect()
+        let raw = |row: &tokio_postgres::Row| {
+            let column = |at| row.try_get::<_, Option<&str>>(at).map(|text| text.map(|text| text.as_bytes().to_vec()));
+            (0..row.len()).map(column).collect::<Result<Raw, _>>()
+        };
+        rows.iter().map(|row| raw(row).map_err(|error| explain(&error))).collect()
     }
 
-    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+    async fn change(&self, statements: &[Query]) -> Result<(), Fault> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(|error| explain(&error))?;
-        for (sql, values) in statements {
+        for Query { sql, values, .. } in statements {
             let texts = texts(values);
             let bound: Vec<_> = texts.iter().map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
             // A statement with numbers of its own in it is not worth keeping.

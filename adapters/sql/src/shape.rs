@@ -9,6 +9,7 @@ use gatehouse_core::outcome::compile;
 use gatehouse_core::yaml::Located;
 use indexmap::IndexMap;
 
+use crate::charsets::Charsets;
 use crate::file::{Checker, Table, is_identifier};
 
 /// How a row is made.
@@ -19,6 +20,8 @@ pub(crate) struct Shape {
     /// The columns of the unique key; none for an insert.
     pub(crate) key: Vec<String>,
     pub(crate) columns: Vec<(String, Expression)>,
+    /// Columns whose texts are in a charset that the database does not know.
+    pub(crate) charsets: Charsets,
     pub(crate) places: Places,
 }
 
@@ -97,6 +100,6 @@ impl Checker<'_> {
             columns: columns.iter().map(|(column, text)| (column.clone(), text.span.clone())).collect(),
         };
         let key = key.iter().map(|column| column.value.clone()).collect();
-        Some(Shape { table: table?, mode, key, columns: shaped, places })
+        Some(Shape { table: table?, mode, key, columns: shaped, charsets: Charsets::new(), places })
     }
 }

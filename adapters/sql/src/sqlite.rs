@@ -12,7 +12,7 @@ use rusqlite::types::Value as Bound;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params_from_iter};
 
 use crate::ask::{Asked, MAX_ROWS};
-use crate::capture::source::{Source, Texts};
+use crate::capture::source::{Query, Raw, Source};
 use crate::file::{Checked, Database, Mode, Table};
 use crate::outbound::{Backend, Kind, Written, fault, missing};
 use crate::statement;
@@ -163,6 +163,7 @@ fn columns(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<(Stri
 /// that keeps text: any other would make a float of it (SQLite manual, "Type Affinity").
 fn bind(row: &Row, kinds: Option<&HashMap<String, String>>) -> Result<Vec<Bound>, Fault> {
     let bound = statement::bound(row).into_iter().map(|(column, value)| match value {
+        _ if row.raw(column).is_some() => Ok(row.raw(column).cloned().flatten().map_or(Bound::Null, Bound::Blob)),
         Value::Null => Ok(Bound::Null),
         Value::Bool(flag) => Ok(Bound::Integer(i64::from(*flag))),
         Value::Number(number) => match number.to_i64() {
@@ -196,6 +197,12 @@ fn keeps_text(declared: &str) -> bool {
 /// An error by its code (SQLite manual, "Result and Error Codes").
 fn explain(error: &rusqlite::Error) -> Fault {
     let private = error.to_string();
+    if let rusqlite::Error::Utf8Error(at, error) = error {
+        let place = error.valid_up_to();
+        let text =
+            format!("column {} of the answer is not UTF-8 at byte {place} of its text: ask for `hex(…)` of it", at + 1);
+        return Fault::new(Code::Malformed, text);
+    }
     let Some(code) = error.sqlite_error_code() else {
         return fault(Kind::Mend, format!("the database refuses it: {private}"), private);
     };
@@ -218,14 +225,14 @@ fn explain(error: &rusqlite::Error) -> Fault {
 
 #[async_trait]
 impl Source for Sqlite {
-    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
-        let (sql, values) = (sql.to_owned(), loose(values));
+    async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
+        let (sql, values) = (query.sql.clone(), loose(&query.values));
         self.run(move |connection| {
             let read = || {
                 let mut query = connection.prepare_cached(&sql)?;
                 let count = query.column_count();
                 let rows = query.query_map(params_from_iter(values), |row| {
-                    (0..count).map(|at| Ok(text(row.get_ref(at)?))).collect::<rusqlite::Result<Texts>>()
+                    (0..count).map(|at| Ok(bytes(row.get_ref(at)?))).collect::<rusqlite::Result<Raw>>()
                 })?;
                 rows.collect::<rusqlite::Result<Vec<_>>>()
             };
@@ -234,8 +241,8 @@ impl Source for Sqlite {
         .await
     }
 
-    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
-        let statements: Vec<_> = statements.iter().map(|(sql, values)| (sql.clone(), loose(values))).collect();
+    async fn change(&self, statements: &[Query]) -> Result<(), Fault> {
+        let statements: Vec<_> = statements.iter().map(|query| (query.sql.clone(), loose(&query.values))).collect();
         self.run(move |connection| {
             let change = || {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -283,14 +290,14 @@ fn loose(values: &[Value]) -> Vec<Bound> {
     values.iter().map(bind).collect()
 }
 
-/// A value of an answer as a text.
-fn text(value: rusqlite::types::ValueRef<'_>) -> Option<String> {
+/// A value of an answer as a text, in the bytes that it has.
+fn bytes(value: rusqlite::types::ValueRef<'_>) -> Option<Vec<u8>> {
     use rusqlite::types::ValueRef as Got;
     match value {
         Got::Null => None,
-        Got::Integer(number) => Some(number.to_string()),
-        Got::Real(number) => Some(number.to_string()),
-        Got::Text(bytes) | Got::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Got::Integer(number) => Some(number.to_string().into_bytes()),
+        Got::Real(number) => Some(number.to_string().into_bytes()),
+        Got::Text(bytes) | Got::Blob(bytes) => Some(bytes.to_vec()),
     }
 }
 
@@ -311,7 +318,11 @@ fn answer(connection: &Connection, sql: &str, values: Vec<Bound>) -> rusqlite::R
             let value = match got {
                 Got::Integer(number) => Value::from(number),
                 Got::Real(number) => Number::parse(&number.to_string()).map_or(Value::Null, Value::Number),
-                other => text(other).map_or(Value::Null, Value::Text),
+                // What is no Unicode is refused with its place, not guessed at.
+                other => match bytes(other).map(String::from_utf8).transpose() {
+                    Ok(text) => text.map_or(Value::Null, Value::Text),
+                    Err(error) => return Err(rusqlite::Error::Utf8Error(at, error.utf8_error())),
+                },
             };
             Ok((name.clone(), value))
         };

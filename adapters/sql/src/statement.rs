@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use gatehouse_core::Value;
 
+use crate::dialect::Dialect;
 use crate::file::{Database, Mode, Table};
 use crate::work::Row;
 
@@ -35,7 +36,10 @@ const TYPES: [&str; 20] = [
 pub(crate) fn quote(database: Database, word: &str) -> String {
     match database {
         Database::MySql => format!("`{}`", word.replace('`', "``")),
-        Database::Postgres | Database::Sqlite | Database::Odbc => format!("\"{}\"", word.replace('"', "\"\"")),
+        Database::Postgres | Database::Sqlite => format!("\"{}\"", word.replace('"', "\"\"")),
+        Database::Odbc(Dialect { mark, .. }) => {
+            format!("{mark}{}{mark}", word.replace(mark, &format!("{mark}{mark}")))
+        }
     }
 }
 
@@ -104,9 +108,26 @@ pub(crate) fn write(database: Database, row: &Row, count: usize) -> String {
     } else {
         format!("NULL::{into}")
     };
-    let from = match row.mode {
-        Mode::Insert | Mode::Upsert => format!("jsonb_populate_recordset({shape}, $1::text::jsonb) AS r"),
-        Mode::Update | Mode::Delete => format!("jsonb_populate_record({shape}, $1::text::jsonb) AS r"),
+    let (many, raw) = (matches!(row.mode, Mode::Insert | Mode::Upsert), !row.raw.is_empty());
+    let from = match (many, raw) {
+        (true, false) => format!("jsonb_populate_recordset({shape}, $1::text::jsonb) AS r"),
+        (false, false) => format!("jsonb_populate_record({shape}, $1::text::jsonb) AS r"),
+        // Digits of bytes are longer than a column may be: they go beside its row.
+        (_, true) => {
+            let documents = if many { "jsonb_array_elements($1::text::jsonb)" } else { "(SELECT $1::text::jsonb)" };
+            let without = row.raw.iter().map(|(column, _)| format!(" - {}", literal(column))).collect::<String>();
+            format!("{documents} AS d (d) CROSS JOIN LATERAL jsonb_populate_record({shape}, d.d{without}) AS r")
+        }
+    };
+    // What stands for a column's value.
+    let value = |column: &str| match (database, row.raw(column).is_some()) {
+        (Database::Postgres, true) => {
+            format!("convert_from(decode(d.d ->> {}, 'hex'), 'SQL_ASCII')", literal(column))
+        }
+        (Database::Postgres, false) => format!("r.{}", quote(database, column)),
+        (Database::MySql, true) => "UNHEX(?)".to_owned(),
+        (Database::Sqlite, true) => "CAST(? AS TEXT)".to_owned(),
+        _ => "?".to_owned(),
     };
     match row.mode {
         Mode::Insert | Mode::Upsert => {
@@ -114,11 +135,12 @@ pub(crate) fn write(database: Database, row: &Row, count: usize) -> String {
             let list = names.join(", ");
             let mut sql = match database {
                 Database::Postgres => {
-                    let values = names.iter().map(|name| format!("r.{name}")).collect::<Vec<_>>().join(", ");
+                    let values = row.columns.iter().map(|(column, _)| value(column)).collect::<Vec<_>>().join(", ");
                     format!("INSERT INTO {into} ({list}) SELECT {values} FROM {from}")
                 }
-                Database::MySql | Database::Sqlite | Database::Odbc => {
-                    let one = format!("({})", vec!["?"; names.len()].join(", "));
+                Database::MySql | Database::Sqlite | Database::Odbc(_) => {
+                    let places = row.columns.iter().map(|(column, _)| value(column)).collect::<Vec<_>>();
+                    let one = format!("({})", places.join(", "));
                     format!("INSERT INTO {into} ({list}) VALUES {}", vec![one; count].join(", "))
                 }
             };
@@ -129,27 +151,23 @@ pub(crate) fn write(database: Database, row: &Row, count: usize) -> String {
         }
         Mode::Update => {
             // Without another column it only asks whether the row is there.
-            let set = if rest.is_empty() { &key } else { &rest };
-            let is = |names: &[String], alias: &str, joint: &str| match database {
-                Database::Postgres => {
-                    names.iter().map(|name| format!("{alias}{name} = r.{name}")).collect::<Vec<_>>().join(joint)
-                }
-                Database::MySql | Database::Sqlite | Database::Odbc => {
-                    names.iter().map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(joint)
-                }
+            let is = |key: bool, alias: &str, joint: &str| {
+                let columns = row.columns.iter().filter(|(column, _)| row.key.contains(column) == key);
+                let one = |column: &str| format!("{alias}{} = {}", quote(database, column), value(column));
+                columns.map(|(column, _)| one(column)).collect::<Vec<_>>().join(joint)
             };
             match (database, rest.is_empty()) {
-                (Database::Postgres, _) => {
+                (Database::Postgres, alone) => {
                     format!(
                         "UPDATE {into} AS w SET {} FROM {from} WHERE {}",
-                        is(set, "", ", "),
-                        is(&key, "w.", " AND ")
+                        is(alone, "", ", "),
+                        is(true, "w.", " AND ")
                     )
                 }
-                (_, false) => format!("UPDATE {into} SET {} WHERE {}", is(set, "", ", "), is(&key, "", " AND ")),
+                (_, false) => format!("UPDATE {into} SET {} WHERE {}", is(false, "", ", "), is(true, "", " AND ")),
                 (_, true) => {
                     let same = key.iter().map(|name| format!("{name} = {name}")).collect::<Vec<_>>().join(", ");
-                    format!("UPDATE {into} SET {same} WHERE {}", is(&key, "", " AND "))
+                    format!("UPDATE {into} SET {same} WHERE {}", is(true, "", " AND "))
                 }
             }
         }
@@ -158,12 +176,17 @@ pub(crate) fn write(database: Database, row: &Row, count: usize) -> String {
                 let found = key.iter().map(|name| format!("w.{name} = r.{name}")).collect::<Vec<_>>().join(" AND ");
                 format!("DELETE FROM {into} AS w USING {from} WHERE {found}")
             }
-            Database::MySql | Database::Sqlite | Database::Odbc => {
+            Database::MySql | Database::Sqlite | Database::Odbc(_) => {
                 let found = key.iter().map(|name| format!("{name} = ?")).collect::<Vec<_>>().join(" AND ");
                 format!("DELETE FROM {into} WHERE {found}")
             }
         },
     }
+}
+
+/// A name as a text in SQL.
+fn literal(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "''"))
 }
 
 /// PostgreSQL's query that reads one column of a row's document as the table's own type, and does nothing else.
@@ -176,7 +199,7 @@ pub(crate) fn reads(row: &Row, column: &str) -> String {
 /// What an upsert does where the row is there.
 fn conflict(database: Database, key: &[String], rest: &[String]) -> String {
     match database {
-        Database::Postgres | Database::Sqlite | Database::Odbc => {
+        Database::Postgres | Database::Sqlite | Database::Odbc(_) => {
             let set = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
             let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {set}") };
             format!(" ON CONFLICT ({}) DO {action}", key.join(", "))
@@ -198,7 +221,7 @@ pub(crate) fn create_inbox(database: Database, inbox: &Table) -> String {
         Database::MySql => {
             ("varchar(64) CHARACTER SET ascii", "varchar(255)", "timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)")
         }
-        Database::Odbc => ("varchar(64) NOT NULL", "varchar(255)", "timestamp DEFAULT CURRENT_TIMESTAMP NOT NULL"),
+        Database::Odbc(_) => ("varchar(64) NOT NULL", "varchar(255)", "timestamp DEFAULT CURRENT_TIMESTAMP NOT NULL"),
         Database::Sqlite => ("text", "text", "text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))"),
     };
     format!(
@@ -216,7 +239,7 @@ pub(crate) fn enter(database: Database, inbox: &Table, count: usize) -> String {
             "INSERT INTO {name} (delivery_id, message_id) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id"
         ),
         Database::MySql => format!("INSERT IGNORE INTO {name} (delivery_id, message_id) VALUES {values}"),
-        Database::Sqlite | Database::Odbc => {
+        Database::Sqlite | Database::Odbc(_) => {
             format!("INSERT OR IGNORE INTO {name} (delivery_id, message_id) VALUES {values}")
         }
     }
@@ -226,7 +249,7 @@ pub(crate) fn enter(database: Database, inbox: &Table, count: usize) -> String {
 pub(crate) fn entered(database: Database, inbox: &Table, count: usize) -> String {
     let found = match database {
         Database::Postgres => "= ANY($1::text[])".to_owned(),
-        Database::MySql | Database::Sqlite | Database::Odbc => format!("IN ({})", vec!["?"; count].join(", ")),
+        Database::MySql | Database::Sqlite | Database::Odbc(_) => format!("IN ({})", vec!["?"; count].join(", ")),
     };
     format!("SELECT delivery_id FROM {} WHERE delivery_id {found}", table(database, inbox))
 }
@@ -242,6 +265,7 @@ mod tests {
             mode: Mode::Upsert,
             key: vec!["no".to_owned()],
             columns: vec![("no".to_owned(), Value::from("'; DROP TABLE x")), ("amount".to_owned(), Value::Null)],
+            raw: Vec::new(),
         };
         assert_eq!(
             write(Database::Sqlite, &row, 1),
@@ -259,7 +283,15 @@ mod tests {
         let row = Row { mode: Mode::Update, ..row };
         assert_eq!(write(Database::Sqlite, &row, 1), "UPDATE \"ar\".\"收款\" SET \"amount\" = ? WHERE \"no\" = ?");
         assert_eq!(bound(&row).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["amount", "no"]);
-        let row = Row { mode: Mode::Delete, ..row };
+        let raw = Row { raw: vec![("amount".to_owned(), Some(vec![0xd5, 0xc5]))], ..row };
+        assert_eq!(write(Database::MySql, &raw, 1), "UPDATE `ar`.`收款` SET `amount` = UNHEX(?) WHERE `no` = ?");
+        assert_eq!(
+            write(Database::Postgres, &raw, 1),
+            "UPDATE \"ar\".\"收款\" AS w SET \"amount\" = convert_from(decode(d.d ->> 'amount', 'hex'), 'SQL_ASCII') \
+             FROM (SELECT $1::text::jsonb) AS d (d) CROSS JOIN LATERAL jsonb_populate_record(NULL::\"ar\".\"收款\", d.d - 'amount') AS r \
+             WHERE w.\"no\" = r.\"no\""
+        );
+        let row = Row { mode: Mode::Delete, raw: Vec::new(), ..raw };
         assert_eq!(write(Database::MySql, &row, 1), "DELETE FROM `ar`.`收款` WHERE `no` = ?");
         assert_eq!(bound(&row).len(), 1);
     }
@@ -271,6 +303,7 @@ mod tests {
             mode,
             key: if mode == Mode::Insert { Vec::new() } else { vec!["no".to_owned()] },
             columns: vec![("no".to_owned(), Value::from(no)), ("x".to_owned(), Value::from(1))],
+            raw: Vec::new(),
         };
         let rows = [
             row("a", Mode::Upsert, "1"),

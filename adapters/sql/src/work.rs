@@ -5,6 +5,7 @@ use gatehouse_core::adapter::Call;
 use gatehouse_core::expr::{Expression, Scope};
 use gatehouse_core::fault::{Code, Fault, Violation};
 
+use crate::charsets::encode;
 use crate::file::{Mode, Shape, Table, Write, is_identifier};
 use crate::lines::Lines;
 
@@ -27,6 +28,15 @@ pub(crate) struct Row {
     /// The columns of the unique key; none for an insert.
     pub(crate) key: Vec<String>,
     pub(crate) columns: Vec<(String, Value)>,
+    /// The bytes of columns whose texts are in a charset that the database does not know.
+    pub(crate) raw: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Row {
+    /// The bytes that are written into a column, where they are not the database's to make.
+    pub(crate) fn raw(&self, column: &str) -> Option<&Option<Vec<u8>>> {
+        self.raw.iter().find(|(name, _)| name == column).map(|(_, bytes)| bytes)
+    }
 }
 
 /// What all rows of a call see beside their own body.
@@ -139,5 +149,11 @@ fn row(shape: &Shape, mode: Mode, fields: &Value, scope: &Scope<'_>) -> Result<R
             return Err(bad(key, "it is part of the key and is empty".to_owned()));
         }
     }
-    Ok(Row { table: shape.table.clone(), mode, key: shape.key.clone(), columns })
+    let mut raw = Vec::new();
+    for (column, label) in &shape.charsets {
+        let Some((_, value)) = columns.iter().find(|(name, _)| name == column) else { continue };
+        let bytes = value.to_plain_text().map(|text| encode(&text, label)).transpose();
+        raw.push((column.clone(), bytes.map_err(|reason| bad(column, reason))?));
+    }
+    Ok(Row { table: shape.table.clone(), mode, key: shape.key.clone(), columns, raw })
 }

@@ -14,6 +14,8 @@ pub(super) struct Database {
     folder: tempfile::TempDir,
     /// The server, where it is this database's own.
     server: Option<Server>,
+    /// The gateway reaches it by ODBC.
+    odbc: bool,
 }
 
 /// How to reach a database.
@@ -43,6 +45,28 @@ impl Database {
         Some(Self::at(kind, server.steer("url").await, Some(server)).await)
     }
 
+    /// One that takes any bytes for a text: of PostgreSQL, because it was made so; of the others there is no other.
+    pub(super) async fn without_charset(kind: &'static str) -> Option<Self> {
+        let database = Self::new(kind).await?;
+        if kind == "postgres" {
+            database.outside(&format!("DROP DATABASE {}", database.name)).await;
+            let how = "TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'";
+            database.outside(&format!("CREATE DATABASE {} {how}", database.name)).await;
+        }
+        Some(database)
+    }
+
+    /// Whether the gateway in a test's own process shares the database's file with the test, and must have it alone.
+    pub(super) fn is_apart(&self) -> bool {
+        self.odbc && self.kind == "sqlite"
+    }
+
+    /// One that the gateway reaches by ODBC.
+    #[cfg(feature = "odbc")]
+    pub(super) async fn by_odbc(kind: &'static str) -> Option<Self> {
+        Some(Self { odbc: true, ..Self::new(kind).await? })
+    }
+
     pub(super) fn server(&self) -> Option<&Server> {
         self.server.as_ref()
     }
@@ -50,7 +74,7 @@ impl Database {
     async fn at(kind: &'static str, url: String, server: Option<Server>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("d{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let database = Self { kind, name, url, folder, server };
+        let database = Self { kind, name, url, folder, server, odbc: false };
         match kind {
             "sqlite" => database.session().await.run("PRAGMA journal_mode = WAL").await,
             "postgres" => database.outside(&format!("CREATE DATABASE {}", database.name)).await,
@@ -112,6 +136,14 @@ impl Database {
     fn file_of(&self, system: &str, address: &str, endpoints: &str) -> String {
         let head = format!("version: 1\nsystem: {system}\nadapter: sql\n");
         let tail = format!("endpoints:\n{endpoints}");
+        if self.odbc {
+            let login = "user: gatehouse\npassword: \"${file:database.secret}\"\n";
+            let (login, most) = if self.kind == "sqlite" { ("", 1) } else { (login, 8) };
+            let connection = self.connection(address);
+            return format!(
+                "{head}database: odbc\naddress: \"{connection}\"\n{login}limits: {{ concurrency: {most} }}\n{tail}"
+            );
+        }
         if self.kind == "sqlite" {
             return format!("{head}database: sqlite\naddress: {}\n{tail}", self.file());
         }
@@ -119,6 +151,17 @@ impl Database {
             "{head}database: {}\naddress: {address}/{}\nuser: gatehouse\npassword: \"${{file:database.secret}}\"\n{tail}",
             self.kind, self.name
         )
+    }
+
+    /// Its connection string for ODBC, with the server at this address; without credentials.
+    pub(super) fn connection(&self, address: &str) -> String {
+        match address.split_once(':') {
+            Some((host, port)) => {
+                format!("Driver={{PostgreSQL Unicode}};Server={host};Port={port};Database={}", self.name)
+            }
+            // SQLite has one writer; its driver gives up where two wait.
+            None => format!("Driver=SQLite3;Timeout=20000;Database={}", self.file()),
+        }
     }
 
     pub(super) async fn end(self) {

@@ -1,33 +1,9 @@
-//! A database by ODBC, through unixODBC with the drivers of Debian: what is written and asked is the same as without it.
+//! A database by ODBC, through unixODBC with the drivers of Debian: what is written, asked and read is the same as without it.
 
 use super::database::Session;
+use super::ways::{arrive, bodies};
 use super::*;
 use gatehouse_core::Value;
-
-/// The connection string for a database that is there, without credentials.
-fn connection(database: &Database) -> String {
-    match database.address().and_then(|address| address.split_once(':')) {
-        Some((host, port)) => {
-            let name = database.url_for_people().rsplit('/').next().unwrap_or_default().to_owned();
-            format!("Driver={{PostgreSQL Unicode}};Server={host};Port={port};Database={name}")
-        }
-        None => {
-            let file = database.url_for_people().trim_start_matches("sqlite:").to_owned();
-            format!("Driver=SQLite3;Timeout=20000;Database={file}")
-        }
-    }
-}
-
-fn system(database: &Database, endpoints: &str) -> String {
-    let login =
-        if database.address().is_some() { "user: gatehouse\npassword: \"${file:database.secret}\"\n" } else { "" };
-    // SQLite has one writer; its driver gives up where two wait.
-    let most = if database.address().is_some() { 8 } else { 1 };
-    format!(
-        "version: 1\nsystem: books\nadapter: sql\ndatabase: odbc\naddress: \"{}\"\n{login}limits: {{ concurrency: {most} }}\nendpoints:\n{endpoints}",
-        connection(database)
-    )
-}
 
 const ENDPOINTS: &str = "  rows:
     table: orders
@@ -78,9 +54,9 @@ async fn tables(database: &Database) -> Session {
     session
 }
 
-fn site(database: &Database) -> Place {
+fn books(database: &Database) -> Place {
     let place = Place::new(&[("gatehouse.yaml", GATEWAY), ("orders.yaml", ROUTES), ("database.secret", "gatehouse")]);
-    place.write("systems/books.yaml", &system(database, ENDPOINTS));
+    place.write("systems/books.yaml", &database.writes("books", ENDPOINTS));
     place
 }
 
@@ -88,7 +64,7 @@ fn site(database: &Database) -> Place {
 /// into the database meanwhile: the driver's SQLite and ours must not share a file in one process.
 pub(super) async fn orders_go_through_odbc(database: &Database) {
     drop(tables(database).await);
-    let place = site(database);
+    let place = books(database);
     assert!(gatehouse(&place, &["check", "--live"]).await, "it can be asked");
     let running = place.start().await;
     for n in 0..100 {
@@ -112,7 +88,7 @@ pub(super) async fn orders_go_through_odbc(database: &Database) {
 /// Each way of writing and asking, and each said twice.
 pub(super) async fn every_way_of_writing_goes_through_odbc(database: &Database) {
     let mut session = tables(database).await;
-    let place = site(database);
+    let place = books(database);
     let outbound = super::hostile::open(&place).await;
     let object = |no: &str, customer: &str| -> Value {
         let amount = gatehouse_core::Number::parse("1.50").expect("a number");
@@ -170,14 +146,11 @@ pub(super) async fn every_way_of_writing_goes_through_odbc(database: &Database) 
 
 /// A text that is not Unicode is not guessed at.
 pub(super) async fn a_text_in_another_charset_is_refused(database: &Database) {
-    if database.kind != "sqlite" {
-        return;
-    }
     tables(database)
         .await
         .run("INSERT INTO orders VALUES ('N-1', 'fine', '1'), ('N-2', CAST(x'D5C5C8FD' AS TEXT), '1')")
         .await;
-    let outbound = super::hostile::open(&site(database)).await;
+    let outbound = super::hostile::open(&books(database)).await;
     for (no, is_read) in [("N-1", true), ("N-2", false)] {
         let body: Value = [("orderNo", Value::from(no))].into_iter().collect();
         match super::hostile::deliver(outbound.as_ref(), "ask", no, &body).await {
@@ -197,7 +170,7 @@ pub(super) async fn a_text_in_another_charset_is_refused(database: &Database) {
 pub(super) async fn a_database_is_connected_by_odbc(database: &Database) {
     tables(database).await;
     let login = if database.address().is_some() { ";UID=gatehouse" } else { "" };
-    let url = format!("odbc:{}{login}", connection(database));
+    let url = format!("odbc:{}{login}", database.connection(database.address().unwrap_or_default()));
     let place = Place::new(&[("database.secret", "gatehouse")]);
     let words = ["connect", "sql", &url, "--password", "file:database.secret", "--name", "legacy"];
     assert!(gatehouse(&place, &words).await, "the tables are listed");
@@ -227,4 +200,144 @@ pub(super) async fn a_database_is_connected_by_odbc(database: &Database) {
         )
         .await
     );
+}
+
+/// What a table of a legacy system holds, as the driver hands it over: every digit and character, and nothing where nothing is.
+pub(super) async fn a_table_is_read_by_odbc(database: &Database) {
+    let mut session = database.session().await;
+    let create = database.by(
+        "CREATE TABLE 订单 (no VARCHAR(20) PRIMARY KEY, n BIGINT, price TEXT, name TEXT, born DATE, at TIMESTAMP, raw BLOB, big TEXT, vacant INT)",
+        "CREATE TABLE 订单 (no VARCHAR(20) PRIMARY KEY, n bigint, price numeric(30,10), name text, born date, at timestamptz, raw bytea, big text, vacant int)",
+        "",
+    );
+    session.run(create).await;
+    let big = database.by("replace(printf('%.*c', 340000, 'x'), 'x', '长')", "repeat('长', 340000)", "");
+    let raw = database.by("x'00ff'", "'\\x00ff'", "");
+    let row = |no: &str, at: &str| {
+        format!(
+            "INSERT INTO 订单 VALUES ('{no}', 9007199254740993, '12345678901234567890.1234567890', '张三（𠮷）\n\"q\" \\ ''s', '0001-01-01', '{at}', {raw}, {big}, NULL)"
+        )
+    };
+    for (no, at) in
+        [("A-1", "2026-11-24 08:00:00.123456"), ("A-2", "2026-11-24 08:00:00.123457"), ("A-3", "2026-11-24 08:00:01")]
+    {
+        let at = if database.kind == "postgres" { format!("{at}+08") } else { at.to_owned() };
+        session.run(&row(no, &at)).await;
+    }
+    drop(session);
+    let peer = Peer::start().await;
+    let capture = "{ table: 订单, by: watermark, watermark: at, overlap: 100ms, every: 50ms, batch: 2 }";
+    let place = site(database, capture, "", &peer);
+    let system = database.system(capture).replace("endpoints:", "zone: Asia/Shanghai\nendpoints:");
+    place.write("systems/src.yaml", &system);
+    assert!(gatehouse(&place, &["doctor"]).await, "it can be read");
+    let running = place.start().await;
+    arrive(&peer, 3).await;
+    running.drained().await;
+    running.gateway.stop().await;
+    let text = peer.took().into_iter().map(|got| got.body).find(|body| body.contains("A-1")).expect("it came");
+    let got: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(text.contains("\"n\":9007199254740993,"), "{}", text.chars().take(200).collect::<String>());
+    let price = database.by("\"12345678901234567890.1234567890\"", "12345678901234567890.1234567890", "");
+    assert!(text.contains(&format!("\"price\":{price}")), "{}", text.chars().take(200).collect::<String>());
+    assert_eq!(got["name"], "张三（𠮷）\n\"q\" \\ 's");
+    assert_eq!(got["born"], "0001-01-01");
+    assert!(got["at"].as_str().is_some_and(|at| at.starts_with("2026-11-24 08:00:00.123456")), "{}", got["at"]);
+    assert_eq!(got["raw"], "\\x00ff");
+    assert_eq!(got["big"].as_str().map(|text| text.chars().count()), Some(340_000));
+    assert!(got["vacant"].is_null() && got.get("vacant").is_some());
+
+    // A change, and a new gateway that goes on where the old one was.
+    let mut session = database.session().await;
+    let later = database.by("2026-11-24 08:00:02", "2026-11-24 08:00:02+08", "");
+    session.run(&format!("UPDATE 订单 SET name = 'newer', at = '{later}' WHERE no = 'A-2'")).await;
+    drop(session);
+    let running = place.start().await;
+    arrive(&peer, 4).await;
+    running.drained().await;
+    running.gateway.stop().await;
+    let names: Vec<_> = bodies(&peer).iter().map(|body| body["name"].as_str().map(str::to_owned)).collect();
+    assert_eq!((names.len(), names[3].as_deref()), (4, Some("newer")), "nothing comes twice");
+
+    // A range of its rows once more: bounds are compared as what the column is.
+    let running = place.start().await;
+    let spans = {
+        let (site, _) = place.check();
+        let secrets = gatehouse::site::ProcessSecrets::new(place.root());
+        let shelf = site.expect("sound").systems["src"].archive("rows", &secrets).await.expect("it is reached");
+        shelf.expect("it has rows").spans(None, Some("n")).await.expect("spans")
+    };
+    assert_eq!(
+        (spans[0].numbers, spans[0].least.as_deref(), spans[0].largest.as_deref()),
+        (true, Some("9007199254740993"), Some("9007199254740993"))
+    );
+    running.gateway.stop().await;
+}
+
+/// What a person is told where ODBC has less than a database's own driver.
+pub(super) async fn what_odbc_cannot_is_told(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE \"ORDERS\" (id INT PRIMARY KEY, changed INT)").await;
+    drop(session);
+    let peer = Peer::start().await;
+    let place = site(database, "{ table: ORDERS, by: trigger }", "", &peer);
+    let told = |text: &str| {
+        place.write("systems/src.yaml", text);
+        let (site, problems) = place.check();
+        let told: Vec<_> = problems.sorted().iter().map(|problem| problem.render(false)).collect();
+        (site.is_some(), told.join("\n"))
+    };
+    let (sound, text) = told(&database.system("{ table: ORDERS, by: log }"));
+    assert!(!sound && text.contains("by ODBC no log is read: take `watermark`, `outbox` or `trigger`"), "{text}");
+    let plain = database.system("{ table: ORDERS, by: watermark, watermark: changed }");
+    let declared = |word: &str| plain.replace("database: odbc", &format!("database: odbc\ndialect: {word}"));
+    let (sound, text) = told(&declared("oracle"));
+    assert!(!sound && text.contains("expected `limit`") && text.contains("`rownum`"), "{text}");
+    let native = "version: 1\nsystem: src\nadapter: sql\ndatabase: sqlite\naddress: x.db\ndialect: limit\nendpoints:\n  rows:\n    capture: { table: t, by: trigger }\n";
+    let (sound, text) = told(native);
+    assert!(!sound && text.contains("`dialect` belongs to `database: odbc`"), "{text}");
+    assert!(told(&declared("fetch")).0);
+    for wrong in database.by("ORDERZ", "ORDERZ orders", "").split(' ') {
+        let capture = format!("{{ table: {wrong}, by: watermark, watermark: changed }}");
+        place.write("systems/src.yaml", &database.system(&capture));
+        let text = super::ways::fault(&place).await;
+        assert!(text.contains(&format!("no table `{wrong}`")) && text.contains("ORDERS`?"), "{text}");
+    }
+    place.write("systems/src.yaml", &database.system("{ table: ORDERS, by: trigger }"));
+    assert!(super::ways::fault(&place).await.contains("gatehouse capture install src/rows"));
+}
+
+/// Open transactions are not seen by ODBC: what is committed late is waited for as long as `overlap` says, and no longer.
+pub(super) async fn what_is_late_by_less_than_the_overlap_is_read(database: &Database) {
+    let mut session = database.session().await;
+    session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40), changed timestamptz)").await;
+    session.run("INSERT INTO t VALUES (1, 'there', now())").await;
+    let peer = Peer::start().await;
+    let place = site(
+        database,
+        "{ table: t, by: watermark, watermark: changed, overlap: 20s, every: 50ms, batch: 2 }",
+        "",
+        &peer,
+    );
+    // It waits for its overlap before the first reading; from what is newest now on it does not.
+    let system = database.system(
+        "{ table: t, by: watermark, watermark: changed, overlap: 20s, every: 50ms, batch: 2, snapshot: false }",
+    );
+    place.write("systems/src.yaml", &system);
+    let running = place.start().await;
+    until("a first look", async || {
+        session.run("UPDATE t SET changed = now() WHERE id = 1").await;
+        !peer.took().is_empty()
+    })
+    .await;
+    let mut late = database.session().await;
+    late.run("BEGIN").await;
+    late.run("INSERT INTO t VALUES (2, 'late', now())").await;
+    for next in 10..20 {
+        session.run(&format!("INSERT INTO t VALUES ({next}, 'next', now())")).await;
+        until("the next row", async || bodies(&peer).iter().any(|body| body["id"] == next)).await;
+    }
+    late.run("COMMIT").await;
+    until("the late row", async || bodies(&peer).iter().any(|body| body["name"] == "late")).await;
+    running.gateway.stop().await;
 }

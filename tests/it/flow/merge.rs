@@ -301,3 +301,68 @@ routes:
         assert!(told.contains(part), "{part} in:\n{told}");
     }
 }
+
+/// The example site as it stands in `routes/`, its secrets and doors apart.
+fn example() -> Place {
+    fn copy(place: &Place, from: &std::path::Path, under: &str) {
+        for entry in std::fs::read_dir(from).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let path = format!("{under}{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                copy(place, &entry.path(), &format!("{path}/"));
+            } else if !path.starts_with("data/") {
+                let text = std::fs::read_to_string(entry.path()).expect("a text");
+                place.write(&path, &text.replace("${env:", "${file:secret/"));
+            }
+        }
+    }
+    let place = Place::bare(&[]);
+    copy(&place, &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes"), "");
+    place.write("gatehouse.yaml", GATEWAY);
+    for name in ["SHOP_KEY", "CRM_TOKEN", "ERP_PASSWORD"] {
+        place.write(&format!("secret/{name}"), KEY);
+    }
+    place.write("data/empty", "");
+    place
+}
+
+/// What `routes/customers.yaml` promises: the CRM and the shop tell of one customer, and finance has one row of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_merges_its_customers() {
+    let place = example();
+    let books = rusqlite::Connection::open(place.root().join("data/finance.db")).expect("opens");
+    books
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE receivable (order_no TEXT PRIMARY KEY, customer_no, customer_name, amount TEXT, currency, paid_at);
+             CREATE TABLE receivable_line (order_no TEXT, line_no INTEGER, sku, qty TEXT, price TEXT, PRIMARY KEY (order_no, line_no));
+             CREATE TABLE customer (no TEXT PRIMARY KEY, name TEXT, phone TEXT, level TEXT, tax_no TEXT, city TEXT, changed_at TEXT NOT NULL);",
+        )
+        .expect("tables");
+    let running = place.start().await;
+    let sample = |name: &str| std::fs::read_to_string(place.root().join("samples").join(name)).expect("a sample");
+    for (door, name) in [("/hooks/customers", "crm-customer.json"), ("/hooks/members", "shop-member.json")] {
+        until(door, async || running.post(door, sample(name)).await.status == 202).await;
+    }
+    let row = || {
+        let sql = "SELECT no || '|' || name || '|' || phone || '|' || level || '|' || tax_no || '|' || coalesce(city, '-') || '|' || changed_at FROM customer";
+        let mut query = books.prepare(sql).expect("SQL");
+        query
+            .query_map([], |row| row.get::<_, String>(0))
+            .expect("rows")
+            .map(|row| row.expect("a row"))
+            .collect::<Vec<_>>()
+    };
+    let wanted =
+        "K-1001|上海贸易(集团)有限公司|+86-139-0013-9000|金卡|91310000MA1FL0XX0X|上海|2026-11-24T08:00:00+08:00";
+    until("one row of both", async || row() == [wanted]).await;
+    // The shop has another tax number: nothing is sent, and a person is told.
+    let other = sample("shop-member.json")
+        .replace("91310000ma1fl0xx0x", "91310000ma1fl0xx1y")
+        .replace("m-42", "m-43")
+        .replace("2026-11-23", "2026-11-25");
+    assert_eq!(running.post("/hooks/members", other).await.status, 202);
+    let letter = running.one_letter().await;
+    assert!(letter.summary.text.contains("taxNo"), "{}", letter.summary.text);
+    assert_eq!(row(), [wanted]);
+    running.gateway.stop().await;
+}

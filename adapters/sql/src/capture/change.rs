@@ -1,10 +1,11 @@
 //! The changes that a row becomes, however they were found.
 
 use gatehouse_core::Value;
-use gatehouse_core::fault::Fault;
 
 use super::Open;
 use super::hand::{self, Change, Op};
+use super::row::{Row, Unread};
+use super::source::Document;
 
 /// A row as a value, and its document.
 pub(super) type Read = (Value, String);
@@ -15,12 +16,9 @@ impl Open {
     }
 
     /// The change that a row's document is.
-    pub(super) fn change(&self, op: Op, id: String, document: String) -> Result<Change, (String, Fault)> {
-        let row = match hand::decode(&document) {
-            Ok(row) => row,
-            Err(fault) => return Err((document, fault)),
-        };
-        Ok(self.change_of(op, id, row, None, document))
+    pub(super) fn change(&self, op: Op, id: String, document: &Document) -> Result<Change, Box<Unread>> {
+        let Row { value, document } = self.row(document)?;
+        Ok(self.change_of(op, id, value, None, document))
     }
 
     /// The change that a row is.

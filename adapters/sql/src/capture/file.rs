@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::hours::Hours;
+use crate::charsets::Charsets;
 use crate::file::{Table, is_identifier};
 
 /// How a table's rows come in.
@@ -138,6 +139,8 @@ pub(crate) struct Capture {
     pub(crate) how: How,
     pub(crate) key: Vec<String>,
     pub(crate) columns: Vec<String>,
+    /// Columns whose texts are in a charset that the database does not know.
+    pub(crate) charsets: Charsets,
     pub(crate) every: Duration,
     pub(crate) batch: u32,
     pub(crate) order_by: Vec<String>,
@@ -327,6 +330,7 @@ pub(crate) fn check(
         how: how?,
         key: names(&read.key),
         columns: names(&read.columns),
+        charsets: Charsets::new(),
         every: every?,
         batch: read.batch.as_ref().map_or(500, |batch| batch.value),
         order_by: names(&read.order_by),

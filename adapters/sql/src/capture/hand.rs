@@ -11,6 +11,8 @@ use gatehouse_core::json;
 use gatehouse_core::limits::BodyLimits;
 use sha2::{Digest, Sha256};
 
+use super::row::Unread;
+
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -74,9 +76,9 @@ pub(crate) fn words(values: &[Value]) -> String {
 }
 
 /// The id of a row's state: the same row with the same content has the same id, whenever it is read.
-pub(crate) fn row_id(run: &str, table: &str, document: &str) -> String {
+pub(crate) fn row_id(run: &str, table: &str, document: &[u8]) -> String {
     let mut hash = Sha256::new();
-    for part in [run, table, document] {
+    for part in [run.as_bytes(), table.as_bytes(), document] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -127,20 +129,22 @@ pub(crate) fn lines(changes: Vec<Change>) -> Vec<Vec<Arrival>> {
 }
 
 /// Makes a dead letter of a row that cannot be read.
-pub(crate) async fn bury(intake: &dyn Intake, endpoint: &str, table: &str, id: String, document: &str, fault: Fault) {
-    intake.bury(endpoint, unread(table, id, document), fault).await;
+pub(super) async fn bury(intake: &dyn Intake, endpoint: &str, table: &str, id: String, row: Unread) {
+    let fault = row.fault.clone();
+    intake.bury(endpoint, unread(table, id, row), fault).await;
 }
 
 /// The arrival that a row is which cannot be read.
-pub(crate) fn unread(table: &str, id: String, document: &str) -> Arrival {
+pub(super) fn unread(table: &str, id: String, row: Unread) -> Arrival {
     let meta = [("table".to_owned(), Value::from(table))];
+    let content_type = if row.value.is_some() { "application/json" } else { "text/plain" };
     Arrival {
-        body: Value::from(document),
+        body: row.value.unwrap_or_else(|| Value::from(row.document.as_str())),
         document: None,
         id: Some(id),
         meta: meta.into_iter().collect(),
         traceparent: None,
-        original: Bytes::from(document.to_owned()),
-        content_type: "text/plain".into(),
+        original: Bytes::from(row.document),
+        content_type: content_type.into(),
     }
 }

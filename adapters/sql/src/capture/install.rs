@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::How;
 
+use super::by_hand;
 use super::log;
 use super::source::Column;
 use super::sql::{object, text};
@@ -51,11 +52,28 @@ fn trigger(endpoint: &str, table: &str, ending: &str) -> String {
     format!("gatehouse_{hex}_{ending}")
 }
 
+/// Whether the documents of changes are asked for as digits of their bytes: a PostgreSQL without a charset does not give others
+/// away.
+pub(super) fn is_in_digits(reader: &Reader) -> bool {
+    let foreign = reader.tables.iter().flat_map(|open| &open.columns).any(|column| column.charset.is_some());
+    reader.database == Database::Postgres && foreign
+}
+
 /// The query of the next changes of an endpoint.
-pub(super) fn select(database: Database, limit: u32) -> String {
+pub(super) fn select(reader: &Reader, limit: u32) -> String {
+    let database = reader.database;
     let table = quote(database, CHANGES);
     let (before, after) = (quote(database, "before"), quote(database, "after"));
     match database {
+        Database::Postgres if is_in_digits(reader) => {
+            let digits = |document: &str| format!("encode(convert_to({document}::text, 'SQL_ASCII'), 'hex')");
+            format!(
+                "SELECT seq::text, id::text, source_table, op, {}, {}, \
+                 extract(epoch FROM clock_timestamp() - at)::text FROM {table} WHERE endpoint = $1 ORDER BY {table}.seq LIMIT {limit}",
+                digits(&before),
+                digits(&after)
+            )
+        }
         // With the table's name: alone, the word is the answer's first column, a text, and 10 comes before 9.
         Database::Postgres => format!(
             "SELECT seq::text, id::text, source_table, op, {before}::text, {after}::text, \
@@ -65,7 +83,14 @@ pub(super) fn select(database: Database, limit: u32) -> String {
             "SELECT seq, id, source_table, op, {before}, {after}, TIMESTAMPDIFF(SECOND, at, CURRENT_TIMESTAMP(6)) \
              FROM {table} WHERE endpoint = ? ORDER BY seq LIMIT {limit}"
         ),
-        Database::Sqlite | Database::Odbc => format!(
+        // How old a change is, no two databases tell in one way.
+        Database::Odbc(dialect) => {
+            let name = |word| quote(database, word);
+            let list = ["seq", "id", "source_table", "op", "before", "after"].map(name).join(", ");
+            let rest = format!("FROM {table} WHERE {} = ? ORDER BY {}", name("endpoint"), name("seq"));
+            dialect.limited(&list, &rest, limit)
+        }
+        Database::Sqlite => format!(
             "SELECT seq, id, source_table, op, {before}, {after}, (julianday('now') - julianday(at)) * 86400.0 \
              FROM {table} WHERE endpoint = ? ORDER BY seq LIMIT {limit}"
         ),
@@ -92,7 +117,8 @@ fn create_table(database: Database) -> Vec<String> {
              at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n  KEY gatehouse_change_endpoint (endpoint, seq)\n) \
              ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4"
         )],
-        Database::Sqlite | Database::Odbc => vec![
+        Database::Odbc(_) => vec![by_hand::table_of_changes(database)],
+        Database::Sqlite => vec![
             format!(
                 "CREATE TABLE IF NOT EXISTS {table} (\n  seq INTEGER PRIMARY KEY AUTOINCREMENT,\n  \
                  id TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),\n  endpoint TEXT NOT NULL,\n  source_table TEXT NOT NULL,\n  \
@@ -108,7 +134,7 @@ fn create_table(database: Database) -> Vec<String> {
 /// A row in the table of changes tells the reader that triggers were made anew, so that it reads the table from its
 /// beginning: what changed while there were none went unseen.
 pub(crate) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
-    let database = reader.checked.database;
+    let Some(database) = reader.database.spoken() else { return Ok(by_hand::statements(reader)) };
     let mut all = create_table(database);
     let changes = quote(database, CHANGES);
     if database == Database::Postgres {
@@ -128,7 +154,7 @@ pub(crate) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
     for open in &reader.tables {
         // MySQL has no transaction around what it defines: between two triggers changes may go unseen.
         let gap = database == Database::MySql || there(reader, open).await?.iter().any(Option::is_none);
-        all.extend(of_table(reader, open));
+        all.extend(of_table(reader, database, open));
         if gap {
             let (id, uuid) = if database == Database::MySql { ("id, ", "UUID(), ") } else { ("", "") };
             let (endpoint, table) = (text(database, &reader.endpoint), text(database, &open.name()));
@@ -140,12 +166,11 @@ pub(crate) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
     Ok(all)
 }
 
-fn of_table(reader: &Reader, open: &Open) -> Vec<String> {
-    let database = reader.checked.database;
+fn of_table(reader: &Reader, database: Database, open: &Open) -> Vec<String> {
     let (name, on) = (open.name(), named(database, &open.described.table));
     let (endpoint, table) = (text(database, &reader.endpoint), text(database, &name));
     let changes = quote(database, CHANGES);
-    let mut all = drops(reader, open);
+    let mut all = drops(reader, database, open);
     if database == Database::Postgres {
         for (events, level, ending) in [("INSERT OR UPDATE OR DELETE", "ROW", "row"), ("TRUNCATE", "STATEMENT", "all")]
         {
@@ -188,7 +213,7 @@ fn of_table(reader: &Reader, open: &Open) -> Vec<String> {
         };
         let insert = format!("INSERT INTO {into} ({}) VALUES ({})", names.join(", "), values.join(", "));
         all.push(match database {
-            Database::Sqlite | Database::Odbc => {
+            Database::Sqlite => {
                 // The table's name within a trigger stands without its schema.
                 let on = quote(database, &open.described.table.name);
                 format!("CREATE TRIGGER {trigger} AFTER {event} ON {on} FOR EACH ROW BEGIN {insert}; END")
@@ -199,8 +224,7 @@ fn of_table(reader: &Reader, open: &Open) -> Vec<String> {
     all
 }
 
-fn drops(reader: &Reader, open: &Open) -> Vec<String> {
-    let database = reader.checked.database;
+fn drops(reader: &Reader, database: Database, open: &Open) -> Vec<String> {
     let name = open.name();
     match database {
         Database::Postgres => {
@@ -210,7 +234,7 @@ fn drops(reader: &Reader, open: &Open) -> Vec<String> {
             };
             vec![drop("row"), drop("all")]
         }
-        Database::MySql | Database::Sqlite | Database::Odbc => {
+        Database::MySql | Database::Sqlite | Database::Odbc(_) => {
             let drop = |(_, ending): (&str, &str)| {
                 let schema = open.described.table.schema.clone();
                 let table = crate::file::Table { schema, name: trigger(&reader.endpoint, &name, ending) };
@@ -224,16 +248,19 @@ fn drops(reader: &Reader, open: &Open) -> Vec<String> {
 /// The statements that remove an endpoint's triggers and its changes that were not read. The table of changes stays for
 /// other endpoints.
 pub(crate) fn removal(reader: &Reader) -> Vec<String> {
-    let database = reader.checked.database;
-    let mut all: Vec<_> = reader.tables.iter().flat_map(|open| drops(reader, open)).collect();
-    let endpoint = text(database, &reader.endpoint);
-    all.push(format!("DELETE FROM {} WHERE endpoint = {endpoint}", quote(database, CHANGES)));
+    let mut all = match reader.database.spoken() {
+        Some(database) => reader.tables.iter().flat_map(|open| drops(reader, database, open)).collect(),
+        None => vec![by_hand::removal(reader)],
+    };
+    let database = reader.database;
+    let (changes, named) = (quote(database, CHANGES), quote(database, "endpoint"));
+    all.push(format!("DELETE FROM {changes} WHERE {named} = {}", text(database, &reader.endpoint)));
     all
 }
 
-/// The text of each trigger of a table that is there.
+/// The text of each trigger of a table that is there. Where that cannot be asked, none is missed.
 async fn there(reader: &Reader, open: &Open) -> Result<Vec<Option<String>>, Fault> {
-    let database = reader.checked.database;
+    let Some(database) = reader.database.spoken() else { return Ok(Vec::new()) };
     let name = open.name();
     let endings: &[&str] = if database == Database::Postgres { &["row", "all"] } else { &["ins", "upd", "del"] };
     let sql = match database {
@@ -243,10 +270,12 @@ async fn there(reader: &Reader, open: &Open) -> Result<Vec<Option<String>>, Faul
         Database::MySql => {
             "SELECT action_statement FROM information_schema.triggers WHERE trigger_name = ? AND trigger_schema = COALESCE(?, DATABASE())"
         }
-        Database::Sqlite | Database::Odbc => {
+        Database::Sqlite | Database::Odbc(_) => {
             "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ? AND coalesce(?, 'main') <> ''"
         }
     };
+    // A driver numbers nothing; the places stand in their order.
+    let sql = if reader.database.is_odbc() { sql.replace("$1", "?").replace("$2", "?") } else { sql.to_owned() };
     let place = match database {
         Database::Postgres => Value::from(named(database, &open.described.table)),
         _ => open.described.table.schema.as_deref().map_or(Value::Null, Value::from),
@@ -254,7 +283,7 @@ async fn there(reader: &Reader, open: &Open) -> Result<Vec<Option<String>>, Faul
     let mut found = Vec::new();
     for ending in endings {
         let values = [Value::from(trigger(&reader.endpoint, &name, ending)), place.clone()];
-        let rows = reader.source.ask(sql, &values).await?;
+        let rows = reader.source.ask(&sql, &values).await?;
         found.push(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()));
     }
     Ok(found)
@@ -262,20 +291,24 @@ async fn there(reader: &Reader, open: &Open) -> Result<Vec<Option<String>>, Faul
 
 /// The columns that a table's triggers do not write down.
 fn not_captured<'a>(reader: &Reader, open: &'a Open, triggers: &[Option<String>]) -> Vec<&'a str> {
-    let database = reader.checked.database;
-    if database == Database::Postgres {
+    let Some(database) = reader.database.spoken().filter(|database| *database != Database::Postgres) else {
         return Vec::new();
-    }
+    };
     let Some(text) = triggers.first().and_then(Option::as_ref) else { return Vec::new() };
+    // A server may keep a trigger in other words, but not a name in others; digits are asked for of each column by itself.
+    let compact = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+    let all = compact(text);
     let missing = open.columns.iter().filter(|column| {
         let quoted = format!("NEW.{}", quote(database, &column.name));
-        !text.contains(&quoted)
+        let digits = compact(&format!("hex({quoted})"));
+        !text.contains(&quoted) || (column.charset.is_some() && !all.contains(&digits))
     });
     missing.map(|column| column.name.as_str()).collect()
 }
 
 /// Refuses to begin without triggers: changes would go unseen.
 pub(crate) async fn must_be_there(reader: &Reader) -> Result<(), Fault> {
+    by_hand::must_be_there(reader).await?;
     for open in &reader.tables {
         if there(reader, open).await?.iter().any(Option::is_none) {
             let text = format!(
@@ -307,6 +340,9 @@ pub(crate) async fn drift(reader: &Reader) -> Result<Vec<String>, Fault> {
 
 /// What is there.
 pub(crate) async fn status(reader: &Reader) -> Result<Status, Fault> {
+    if reader.database.spoken().is_none() {
+        return by_hand::status(reader).await;
+    }
     let mut status = Status { lines: Vec::new(), whole: true };
     for open in &reader.tables {
         let triggers = there(reader, open).await?;
@@ -353,8 +389,10 @@ impl Installer {
                 Fault::new(Code::Misconfigured, text)
             })?;
         let (source, password) = super::source::open(&checked, secrets).await?;
-        let tables = super::look(&checked, &capture, source.as_ref()).await?;
-        Ok(Self { reader: Reader { checked, endpoint: endpoint.to_owned(), capture, source, password, tables } })
+        let database = source.speaks(checked.database).await?;
+        let tables = super::look(&checked, database, &capture, source.as_ref()).await?;
+        let endpoint = endpoint.to_owned();
+        Ok(Self { reader: Reader { checked, database, endpoint, capture, source, password, tables } })
     }
 
     /// The statements that make it, in their order.
@@ -389,6 +427,7 @@ impl Installer {
             }
             return Ok(());
         }
+        by_hand::may_run(&self.reader)?;
         self.reader.source.define(statements).await
     }
 

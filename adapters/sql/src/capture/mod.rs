@@ -5,6 +5,7 @@
 //! One loop goes round them, so that what is handed over of one row keeps its order.
 
 mod ahead;
+mod by_hand;
 mod change;
 pub(crate) mod file;
 mod hand;
@@ -13,6 +14,7 @@ pub(crate) mod install;
 mod log;
 mod outbox;
 mod position;
+mod row;
 mod slice;
 mod snapshot;
 pub(crate) mod source;
@@ -32,7 +34,8 @@ use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::secret::Secret;
 use tokio::time::Instant;
 
-use crate::file::{Checked, Table};
+use crate::charsets;
+use crate::file::{Checked, Database, Table};
 use ahead::Pace;
 use file::{Capture, How};
 use hours::Hours;
@@ -58,6 +61,8 @@ const COUNT_AGAIN: Duration = Duration::from_secs(10);
 /// Reads for one endpoint.
 pub(crate) struct Reader {
     pub(crate) checked: Arc<Checked>,
+    /// Whose SQL is spoken.
+    pub(crate) database: Database,
     /// The endpoint's name within the system.
     pub(crate) endpoint: String,
     pub(crate) capture: Capture,
@@ -86,6 +91,15 @@ fn unreadable(open: &Open) -> Fault {
     Fault::new(Code::Misconfigured, text)
 }
 
+/// A page ends where it began: a driver that rounds times would be asked for the same rows for ever.
+fn stuck(open: &Open) -> Fault {
+    let text = format!(
+        "the next rows of `{}` cannot be told from those before: its key or its watermark reads less exactly than it is kept, or many rows have the same",
+        open.name()
+    );
+    Fault::new(Code::Misconfigured, text).verdict(Verdict::Hold)
+}
+
 impl Open {
     pub(crate) fn name(&self) -> String {
         self.described.table.to_string()
@@ -102,12 +116,13 @@ pub(crate) async fn open(
     let capture = checked.captures.iter().find(|(name, _)| name == endpoint).map(|(_, capture)| capture.clone());
     let capture = capture
         .ok_or_else(|| Fault::new(Code::Misconfigured, format!("`{}/{endpoint}` reads nothing", checked.name)))?;
-    let tables = look(checked, &capture, source.as_ref()).await?;
+    let database = source.speaks(checked.database).await?;
+    let tables = look(checked, database, &capture, source.as_ref()).await?;
     for open in &tables {
-        filled(checked, open, source.as_ref()).await?;
+        filled(database, open, source.as_ref()).await?;
     }
-    let mut reader =
-        Reader { checked: checked.clone(), endpoint: endpoint.to_owned(), capture, source, password, tables };
+    let (checked, endpoint) = (checked.clone(), endpoint.to_owned());
+    let mut reader = Reader { checked, database, endpoint, capture, source, password, tables };
     match reader.capture.how {
         How::Trigger => install::must_be_there(&reader).await?,
         How::Log { .. } => log::must_be_there(&mut reader).await?,
@@ -117,9 +132,9 @@ pub(crate) async fn open(
 }
 
 /// Refuses a key that is empty in some row: such rows would be passed over.
-async fn filled(checked: &Checked, open: &Open, source: &dyn Source) -> Result<(), Fault> {
+async fn filled(database: Database, open: &Open, source: &dyn Source) -> Result<(), Fault> {
     for column in open.key.iter().filter(|column| column.nullable) {
-        if !source.ask(&sql::empty(checked.database, &open.described, column), &[]).await?.is_empty() {
+        if !source.ask(&sql::empty(database, &open.described, column), &[]).await?.is_empty() {
             let text = format!(
                 "`{}` has rows whose `{}` is empty, so it does not tell them apart: say other columns with `key`",
                 open.name(),
@@ -132,20 +147,31 @@ async fn filled(checked: &Checked, open: &Open, source: &dyn Source) -> Result<(
 }
 
 /// The tables that a capture names, as the catalogue describes them now.
-pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Source) -> Result<Vec<Open>, Fault> {
+pub(crate) async fn look(
+    checked: &Checked,
+    database: Database,
+    capture: &Capture,
+    source: &dyn Source,
+) -> Result<Vec<Open>, Fault> {
     let misconfigured = |text: String| Fault::new(Code::Misconfigured, text);
     let mut named: Vec<Table> = Vec::new();
     let all = if capture.tables.iter().all(|pattern| pattern.exact().is_some()) {
         Vec::new()
     } else {
-        source::tables(source, checked.database).await?
+        source::tables(source, database).await?
     };
     for pattern in &capture.tables {
         match pattern.exact() {
             Some(table) => named.push(table.clone()),
             None => {
                 let own = |table: &Table| table.name == CHANGES || table.name == checked.inbox.name;
-                named.extend(all.iter().filter(|table| pattern.fits(table) && !own(table)).cloned());
+                // By ODBC every table has a schema, and none is said to be this user's own.
+                let bare = database.is_odbc() && pattern.0.schema.is_none();
+                let fits = |table: &&Table| match bare {
+                    true => pattern.fits(&Table { schema: None, name: table.name.clone() }),
+                    false => pattern.fits(table),
+                };
+                named.extend(all.iter().filter(fits).filter(|table| !own(table)).cloned());
             }
         }
     }
@@ -155,14 +181,24 @@ pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Sour
             continue;
         }
         let by_name = capture.tables.iter().any(|pattern| pattern.exact() == Some(&table));
-        let described = match source::describe(source, checked.database, &table).await? {
+        let mut described = match source::describe(source, database, &table).await? {
             Some(described) => described,
             None if by_name => {
-                return Err(misconfigured(format!("there is no table `{table}`, or this user may not see it")));
+                let help = likely(source, database, &table).await.unwrap_or_default();
+                return Err(misconfigured(format!("there is no table `{table}`, or this user may not see it{help}")));
             }
             // It went between the list and this look.
             None => continue,
         };
+        let mut finds = capture.key.clone();
+        match &capture.how {
+            How::Watermark { column, .. } | How::Outbox { sent: file::Sent::Mark { column, .. }, .. } => {
+                finds.extend(if finds.is_empty() { described.key.clone() } else { Vec::new() });
+                finds.push(column.clone());
+            }
+            How::Outbox { .. } | How::Trigger | How::Log { .. } => {}
+        }
+        charsets::declare(&mut described, &capture.charsets, &finds)?;
         let column = |name: &String| -> Result<Column, Fault> {
             described.column(name).cloned().ok_or_else(|| {
                 let close = closest(name, described.columns.iter().map(|column| column.name.as_str()));
@@ -215,7 +251,25 @@ pub(crate) async fn look(checked: &Checked, capture: &Capture, source: &dyn Sour
         };
         tables.push(Open { columns, key, order_by, described });
     }
+    if !tables.is_empty() {
+        let columns = tables.iter().flat_map(|open| &open.columns).map(|column| column.name.as_str());
+        charsets::known(&capture.charsets, columns)?;
+    }
     Ok(tables)
+}
+
+/// What was probably meant by a table that is not there: first the same name in other letters (some databases write all of them
+/// large), also in another schema.
+async fn likely(source: &dyn Source, database: Database, table: &Table) -> Option<String> {
+    let tables = source::tables(source, database).await.ok()?;
+    let schema = |other: &&Table| table.schema.is_none() || table.schema == other.schema;
+    let same = |other: &&Table| other.name.eq_ignore_ascii_case(&table.name);
+    let names = || tables.iter().filter(schema).map(|other| other.name.as_str());
+    let close = || closest(&table.name, names());
+    let found = tables.iter().filter(schema).find(same);
+    let found =
+        found.or_else(|| close().and_then(|name| tables.iter().filter(schema).find(|other| other.name == name)));
+    found.map(|found| format!("; did you mean `{found}`?"))
 }
 
 #[async_trait]
@@ -401,7 +455,7 @@ impl Reader {
     /// Takes up what has changed in the catalogue, and tells what a person should do.
     async fn look_again(&mut self, place: &mut Place) -> Result<Vec<String>, Fault> {
         let mut notes = Vec::new();
-        let mut now = look(&self.checked, &self.capture, self.source.as_ref()).await?;
+        let mut now = look(&self.checked, self.database, &self.capture, self.source.as_ref()).await?;
         if let How::Log { .. } = self.capture.how {
             notes.extend(log::take_up(self, &mut now).await?);
         }

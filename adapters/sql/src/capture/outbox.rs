@@ -8,6 +8,8 @@ use gatehouse_core::json;
 
 use super::file::Sent;
 use super::hand::{self, Change, Op};
+use super::row::{Row, Unread};
+use super::source::{Document, Query};
 use super::sql::{self, Page};
 use super::{Open, Reader};
 use crate::statement::{quote, table as named};
@@ -25,7 +27,7 @@ pub(super) struct Outbox<'a> {
 impl Outbox<'_> {
     /// Hands over the next rows and takes them off; tells whether there may be more at once.
     pub(super) async fn run(&self, run: &str) -> Result<bool, Fault> {
-        let database = self.reader.checked.database;
+        let database = self.reader.database;
         let only = match self.sent {
             Sent::Delete => None,
             Sent::Mark { column, waiting, .. } => self.open.described.column(column).map(|column| (column, waiting)),
@@ -40,26 +42,32 @@ impl Outbox<'_> {
             past: None,
             limit: self.reader.capture.batch,
         };
-        let (sql, values) = page.query(database);
-        let rows = self.reader.source.ask(&sql, &values).await?;
+        let rows = self.reader.source.documents(&page.query(database), &page.columns).await?;
         let full = rows.len() >= self.reader.capture.batch as usize;
         let endpoint = self.reader.full_name();
         let mut changes = Vec::with_capacity(rows.len());
         let mut keys = Vec::with_capacity(rows.len());
-        for document in rows.into_iter().filter_map(|row| row.into_iter().next().flatten()) {
-            let row = match hand::decode(&document) {
-                Ok(row) => row,
-                Err(mut fault) => {
-                    // Its key is not known, so it cannot be taken off: a person must look, and the next rows wait.
-                    fault.code = Code::Misconfigured;
-                    return Err(fault);
+        for document in rows {
+            let change = match self.open.row(&document) {
+                Ok(row) => {
+                    keys.push(hand::values(&row.value, &self.open.key_names()));
+                    self.change(run, row, &document)
+                }
+                Err(unread) => {
+                    let Some(key) = unread.values(&self.open.key_names()) else {
+                        // Its key is not known, so it cannot be taken off: a person must look, and the next rows wait.
+                        let mut fault = unread.fault;
+                        fault.code = Code::Misconfigured;
+                        return Err(fault);
+                    };
+                    keys.push(key);
+                    Err((hand::row_id(run, &self.open.name(), &document.bytes), unread))
                 }
             };
-            keys.push(hand::values(&row, &self.open.key_names()));
-            match self.change(run, row, document) {
+            match change {
                 Ok(change) => changes.push(change),
-                Err((id, document, fault)) => {
-                    hand::bury(self.intake, &endpoint, &self.open.name(), id, &document, fault).await;
+                Err((id, unread)) => {
+                    hand::bury(self.intake, &endpoint, &self.open.name(), id, *unread).await;
                 }
             }
         }
@@ -69,9 +77,10 @@ impl Outbox<'_> {
     }
 
     /// The change that a row of an outbox is; with what it is where its payload is none.
-    pub(super) fn change(&self, run: &str, row: Value, document: String) -> Result<Change, (String, String, Fault)> {
+    pub(super) fn change(&self, run: &str, row: Row, read: &Document) -> Result<Change, (String, Box<Unread>)> {
+        let Row { value: row, document } = row;
         let named = self.id.as_ref().and_then(|id| row.field(id)).and_then(Value::to_plain_text);
-        let id = named.unwrap_or_else(|| hand::row_id(run, &self.open.name(), &document));
+        let id = named.unwrap_or_else(|| hand::row_id(run, &self.open.name(), &read.bytes));
         match self.body(&row) {
             Ok(None) => Ok(self.open.change_of(Op::Insert, id, row, None, document)),
             Ok(Some(body)) => {
@@ -80,7 +89,7 @@ impl Outbox<'_> {
                 // The columns beside the payload are still to be seen, as `meta.before` is for an update.
                 Ok(Change { before: Some(change.row), row: body, ..change })
             }
-            Err(fault) => Err((id, document, fault)),
+            Err(fault) => Err((id, Unread::whole(document, fault))),
         }
     }
 
@@ -99,23 +108,33 @@ impl Outbox<'_> {
 
     /// Takes rows off that are durably on the bus.
     async fn take_off(&self, keys: &[Vec<Value>]) -> Result<(), Fault> {
-        let database = self.reader.checked.database;
+        let database = self.reader.database;
         let from = named(database, &self.open.described.table);
         let key: Vec<_> = self.open.key.iter().collect();
-        let statement = |values: &Vec<Value>| match self.sent {
-            Sent::Delete => (format!("DELETE FROM {from} WHERE {}", sql::by_key(database, &key, 1)), values.clone()),
-            Sent::Mark { column, done, .. } => {
-                let name = quote(database, column);
-                let described = self.open.described.column(column);
-                let (set, mut bound) = match (done.as_text(), described) {
-                    (Some("now"), _) => ("CURRENT_TIMESTAMP".to_owned(), Vec::new()),
-                    (_, Some(described)) => (sql::written(database, described, 1), vec![done.clone()]),
-                    (_, None) => ("NULL".to_owned(), Vec::new()),
-                };
-                let filter = sql::by_key(database, &key, bound.len() + 1);
-                bound.extend(values.iter().cloned());
-                (format!("UPDATE {from} SET {name} = {set} WHERE {filter}"), bound)
+        let statement = |values: &Vec<Value>| {
+            let mut query = Query::default();
+            match self.sent {
+                Sent::Delete => {
+                    query.sql = format!("DELETE FROM {from} WHERE {}", sql::by_key(database, &key, 1));
+                }
+                Sent::Mark { column, done, .. } => {
+                    let name = quote(database, column);
+                    let set = match (done.as_text(), self.open.described.column(column)) {
+                        (Some("now"), _) => "CURRENT_TIMESTAMP".to_owned(),
+                        (_, Some(described)) => {
+                            let number = query.bind(described, done.clone());
+                            sql::written(database, described, number)
+                        }
+                        (_, None) => "NULL".to_owned(),
+                    };
+                    let filter = sql::by_key(database, &key, query.values.len() + 1);
+                    query.sql = format!("UPDATE {from} SET {name} = {set} WHERE {filter}");
+                }
             }
+            for (column, value) in key.iter().zip(values) {
+                query.bind(column, value.clone());
+            }
+            query
         };
         let statements: Vec<_> = keys.iter().map(statement).collect();
         if statements.is_empty() { Ok(()) } else { self.reader.source.change(&statements).await }

@@ -18,7 +18,7 @@ use gatehouse_core::{Value, json};
 use super::file::How;
 use super::hand::{self, Op};
 use super::outbox::Outbox;
-use super::source::{Column, Source};
+use super::source::{self, Column, Source};
 use super::sql::{self, Page, Within};
 use super::{Open, Reader, snapshot};
 use crate::file::{Checked, Database};
@@ -69,34 +69,31 @@ async fn read(
         limit: piece.rows,
     };
     let within = Within { column: by, from: piece.slice.from.as_deref(), to: piece.slice.to.as_deref() };
-    let (query, values) = snapshot::query(reader, &page, Some(within));
-    let rows = reader.source.ask(&query, &values).await?;
+    let rows = reader.source.documents(&snapshot::query(reader, &page, Some(within)), &page.columns).await?;
     let full = rows.len() >= piece.rows as usize;
     let outbox = match &reader.capture.how {
         How::Outbox { sent, id, payload } => Some(Outbox { reader, open, sent, id, payload, intake }),
         _ => None,
     };
     let (mut changes, mut last) = (Vec::with_capacity(rows.len()), None);
-    for document in rows.into_iter().filter_map(|row| row.into_iter().next().flatten()) {
-        let row = match hand::decode(&document) {
-            Ok(row) => row,
-            Err(fault) => {
-                let id = hand::row_id(run, &open.name(), &document);
-                backfill.bury(hand::unread(&open.name(), id, &document), fault).await;
-                continue;
-            }
+    for document in rows {
+        let row = open.row(&document);
+        last = match &row {
+            Ok(row) => Some(hand::values(&row.value, &names)),
+            Err(unread) => unread.values(&names).or(last),
         };
-        last = Some(hand::values(&row, &names));
-        let change = match &outbox {
-            Some(outbox) => outbox.change(run, row, document),
-            None => {
-                let id = hand::row_id(run, &open.name(), &document);
-                Ok(open.change_of(Op::Read, id, row, None, document))
-            }
+        let id = || hand::row_id(run, &open.name(), &document.bytes);
+        let change = match (row, &outbox) {
+            (Ok(row), Some(outbox)) => outbox.change(run, row, &document),
+            (Ok(row), None) => Ok(open.change_of(Op::Read, id(), row.value, None, row.document)),
+            (Err(unread), _) => Err((id(), unread)),
         };
         match change {
             Ok(change) => changes.push(change),
-            Err((id, document, fault)) => backfill.bury(hand::unread(&open.name(), id, &document), fault).await,
+            Err((id, unread)) => {
+                let fault = unread.fault.clone();
+                backfill.bury(hand::unread(&open.name(), id, *unread), fault).await;
+            }
         }
     }
     let keep = async |line: Vec<Arrival>| {
@@ -109,6 +106,7 @@ async fn read(
     let lines: Vec<_> = hand::lines(changes).into_iter().map(keep).collect();
     stream::iter(lines).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
     match last {
+        Some(last) if full && last == after => return Err(super::stuck(open)),
         Some(last) if full => {
             let text = String::from_utf8_lossy(&json::encode(&Value::List(last))).into_owned();
             backfill.save(Some(&text)).await;
@@ -150,7 +148,7 @@ fn place(after: Option<&str>) -> Result<Vec<Value>, Fault> {
 
 /// What an endpoint's tables still hold.
 pub(crate) struct Shelf {
-    checked: Arc<Checked>,
+    database: Database,
     /// The column that cuts, where the endpoint names one.
     by: Option<String>,
     source: Arc<dyn Source>,
@@ -166,12 +164,13 @@ impl Shelf {
             How::Watermark { column, .. } => Some(column.clone()),
             _ => None,
         };
-        let tables = super::look(checked, capture, source.as_ref()).await?;
-        Ok(Self { checked: checked.clone(), by, source, tables })
+        let database = source.speaks(checked.database).await?;
+        let tables = super::look(checked, database, capture, source.as_ref()).await?;
+        Ok(Self { database, by, source, tables })
     }
 
     async fn span(&self, open: &Open, by: &Column) -> Result<Span, Fault> {
-        let database = self.checked.database;
+        let database = self.database;
         let rows = self.source.ask(&sql::span(database, &open.described, by), &[]).await?;
         let mut texts = rows.into_iter().next().unwrap_or_default().into_iter();
         let (least, largest) = (texts.next().flatten(), texts.next().flatten());
@@ -208,8 +207,8 @@ impl Archive for Shelf {
         let open = self.tables.iter().find(|open| open.name() == slice.table);
         let open = open.ok_or_else(|| misconfigured(format!("there is no table `{}`", slice.table)))?;
         let within = Within { column: cutter(open, &slice.by)?, from: slice.from.as_deref(), to: slice.to.as_deref() };
-        let (sql, values) = sql::count(self.checked.database, &open.described, within);
-        let rows = self.source.ask(&sql, &values).await?;
+        let rows = self.source.fetch(&sql::count(self.database, &open.described, within)).await?;
+        let rows = rows.into_iter().map(source::texts).collect::<Result<Vec<_>, _>>()?;
         let count = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
         Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
     }

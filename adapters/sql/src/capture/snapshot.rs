@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use super::file::How;
 use super::hand::{self, Change, Op};
 use super::position::Snapshot;
+use super::row::Unread;
+use super::source::Query;
 use super::sql::{Page, Within};
 use super::{Open, Place, Reader};
 use crate::file::Database;
@@ -18,11 +20,11 @@ use crate::file::Database;
 /// A piece that was read.
 struct Piece {
     changes: Vec<Change>,
-    /// Rows that cannot be read, with their ids and why.
-    unread: Vec<(String, String, Fault)>,
+    /// Rows that cannot be read, with their ids.
+    unread: Vec<(String, Unread)>,
     bytes: usize,
-    /// Where the table is once it is handed over; `None` where all of it cannot be read.
-    then: Option<Snapshot>,
+    /// Where the table is once it is handed over, or why there is no way on from there.
+    then: Result<Snapshot, Fault>,
 }
 
 /// Reads and hands over the next piece of a table, and those behind it for as long as `until` allows. The place is saved after
@@ -43,17 +45,17 @@ pub(super) async fn step(
     let run = place.position.run.clone();
     let mut piece = read(reader, open, &run, &after).await?;
     loop {
-        let then = piece.then.take();
+        let then = piece.then.clone();
         let hours = reader.rests().or(reader.sleeps());
         let goes_on = Instant::now() < until && hours.is_none() && place.cursor.is_held();
         let ahead = match &then {
-            Some(Snapshot::After(after)) if goes_on && place.pace.allows(piece.bytes) => {
+            Ok(Snapshot::After(after)) if goes_on && place.pace.allows(piece.bytes) => {
                 Some(read(reader, open, &run, after))
             }
             _ => None,
         };
         let next = place.pace.both(hand_over(reader, &name, piece, intake), ahead).await?;
-        let then = then.ok_or_else(|| super::unreadable(open))?;
+        let then = then?;
         if let Some(table) = place.position.tables.get_mut(&name) {
             table.snapshot = then;
         }
@@ -75,43 +77,51 @@ async fn read(reader: &Reader, open: &Open, run: &str, after: &[Value]) -> Resul
         past: None,
         limit: reader.capture.batch,
     };
-    let (sql, values) = query(reader, &page, None);
-    let rows = reader.source.ask(&sql, &values).await?;
+    let rows = reader.source.documents(&query(reader, &page, None), &page.columns).await?;
     let full = rows.len() >= reader.capture.batch as usize;
-    let mut piece = Piece { changes: Vec::with_capacity(rows.len()), unread: Vec::new(), bytes: 0, then: None };
-    for document in rows.into_iter().filter_map(|row| row.into_iter().next().flatten()) {
-        piece.bytes += document.len();
-        let id = hand::row_id(run, &open.name(), &document);
-        match open.change(Op::Read, id.clone(), document) {
+    let key = open.key_names();
+    let mut piece =
+        Piece { changes: Vec::with_capacity(rows.len()), unread: Vec::new(), bytes: 0, then: Ok(Snapshot::Done) };
+    let mut last = None;
+    for document in rows {
+        piece.bytes += document.bytes.len();
+        let id = hand::row_id(run, &open.name(), &document.bytes);
+        let change = open.change(Op::Read, id.clone(), &document);
+        last = match &change {
+            Ok(change) => Some(hand::values(&change.row, &key)),
+            Err(unread) => unread.values(&key).or(last),
+        };
+        match change {
             Ok(change) => piece.changes.push(change),
-            Err((document, fault)) => piece.unread.push((id, document, fault)),
+            Err(unread) => piece.unread.push((id, *unread)),
         }
     }
-    piece.then = match piece.changes.last() {
-        Some(last) if full => Some(Snapshot::After(hand::values(&last.row, &open.key_names()))),
-        None if full => None,
-        _ => Some(Snapshot::Done),
+    piece.then = match last {
+        Some(key) if full && key == after => Err(super::stuck(open)),
+        Some(key) if full => Ok(Snapshot::After(key)),
+        None if full => Err(super::unreadable(open)),
+        _ => Ok(Snapshot::Done),
     };
     Ok(piece)
 }
 
 async fn hand_over(reader: &Reader, table: &str, piece: Piece, intake: &dyn Intake) -> Result<(), Fault> {
     let endpoint = reader.full_name();
-    for (id, document, fault) in piece.unread {
-        hand::bury(intake, &endpoint, table, id, &document, fault).await;
+    for (id, row) in piece.unread {
+        hand::bury(intake, &endpoint, table, id, row).await;
     }
     hand::over(intake, &endpoint, piece.changes).await
 }
 
 /// The query of a piece that is read beside changes: never older than a change that was handed over before it.
-pub(super) fn query(reader: &Reader, page: &Page<'_>, within: Option<Within<'_>>) -> (String, Vec<Value>) {
-    let (mut sql, values) = page.query_within(reader.checked.database, within);
-    if let (Database::MySql, How::Log { .. }) = (reader.checked.database, &reader.capture.how) {
+pub(super) fn query(reader: &Reader, page: &Page<'_>, within: Option<Within<'_>>) -> Query {
+    let mut query = page.query_within(reader.database, within);
+    if let (Database::MySql, How::Log { .. }) = (reader.database, &reader.capture.how) {
         // A transaction stands in the log a moment before it can be seen, and holds its rows until then: with a lock of its own
         // this look waits for it, and is never older than what was handed over of the log.
-        sql.push_str(" LOCK IN SHARE MODE");
+        query.sql.push_str(" LOCK IN SHARE MODE");
     }
-    (sql, values)
+    query
 }
 
 #[cfg(test)]

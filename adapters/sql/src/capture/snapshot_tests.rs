@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::super::ahead::Pace;
 use super::super::position::{Position, TablePosition};
-use super::super::source::{Column, Described, Source, Texts};
+use super::super::source::{Column, Described, Raw, Source};
 use super::*;
 use crate::file::{Checked, Table};
 
@@ -49,13 +49,13 @@ struct Numbers {
 
 #[async_trait]
 impl Source for Numbers {
-    async fn ask(&self, _sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
-        let after = values.first().and_then(Value::to_plain_text).and_then(|text| text.parse().ok()).unwrap_or(0);
+    async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
+        let after = query.values.first().and_then(Value::to_plain_text).and_then(|text| text.parse().ok()).unwrap_or(0);
         self.asked.send_modify(|asked| *asked += 1);
-        Ok((after + 1..=ROWS.min(after + 10)).map(|id| vec![Some(format!("{{\"id\":{id}}}"))]).collect())
+        Ok((after + 1..=ROWS.min(after + 10)).map(|id| vec![Some(format!("{{\"id\":{id}}}").into_bytes())]).collect())
     }
 
-    async fn change(&self, _statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+    async fn change(&self, _statements: &[Query]) -> Result<(), Fault> {
         unreachable!("nothing is changed")
     }
 
@@ -176,7 +176,7 @@ struct Run {
 
 fn run(stuck: Option<usize>) -> Run {
     let (asked, count) = watch::channel(0);
-    let id = Column { name: "id".to_owned(), kind: "integer".to_owned(), nullable: false };
+    let id = Column { name: "id".to_owned(), kind: "integer".to_owned(), nullable: false, charset: None };
     let table = Table { schema: None, name: "t".to_owned() };
     let described = Described { table, columns: vec![id.clone()], key: vec!["id".to_owned()] };
     let open = Open { described, columns: vec![id.clone()], key: vec![id], order_by: vec!["id".to_owned()] };
@@ -184,7 +184,8 @@ fn run(stuck: Option<usize>) -> Run {
     let capture = checked.captures[0].1.clone();
     let source = Arc::new(Numbers { asked });
     let tables = vec![open.clone()];
-    let reader = Reader { checked, endpoint: "rows".to_owned(), capture, source, password: None, tables };
+    let database = checked.database;
+    let reader = Reader { checked, database, endpoint: "rows".to_owned(), capture, source, password: None, tables };
     let taker = Taker {
         asked: count,
         pieces: Mutex::default(),
@@ -266,12 +267,12 @@ async fn a_source_that_fails_ahead_costs_nothing_that_was_handed_over() {
 
     #[async_trait]
     impl Source for Fails {
-        async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
-            let rows = self.0.ask(sql, values).await?;
+        async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
+            let rows = self.0.fetch(query).await?;
             if *self.0.asked.borrow() == 4 { Err(Fault::new(Code::Unreachable, "gone")) } else { Ok(rows) }
         }
 
-        async fn change(&self, _statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
+        async fn change(&self, _statements: &[Query]) -> Result<(), Fault> {
             unreachable!("nothing is changed")
         }
 

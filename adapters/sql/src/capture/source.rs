@@ -1,12 +1,12 @@
 //! What a database does for reading: a query whose answers are texts, a change, and what its catalogue says. The SQL is made
-//! in [`super::sql`]; a database only carries it out.
+//! in [`super::sql`]; a database only carries it out. Rows come as bytes first: what an old table holds need not be Unicode.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use gatehouse_core::Value;
-use gatehouse_core::fault::Fault;
+use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::secret::{Secret, Secrets};
 
 use crate::file::{Checked, Database, Table};
@@ -15,14 +15,66 @@ use crate::live::catalogue::Live;
 /// A row of texts.
 pub(crate) type Texts = Vec<Option<String>>;
 
+/// A row of texts as they came, whatever their charset.
+pub(crate) type Raw = Vec<Option<Vec<u8>>>;
+
+/// A statement and its values.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    pub(crate) sql: String,
+    pub(crate) values: Vec<Value>,
+    /// The types of the columns that the values belong to, as the database names them; none where that does not matter.
+    pub(crate) kinds: Vec<String>,
+}
+
+impl Query {
+    /// Binds a value that belongs to a column; tells its number.
+    pub(crate) fn bind(&mut self, column: &Column, value: Value) -> usize {
+        self.values.push(value);
+        self.kinds.push(column.kind.clone());
+        self.values.len()
+    }
+}
+
+/// A row as one JSON document.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// The document; a text in it need not be UTF-8.
+    pub(crate) bytes: Vec<u8>,
+    /// What was asked of the row is not in the future.
+    pub(crate) past: bool,
+}
+
 /// A database that is read.
 #[async_trait]
 pub(crate) trait Source: Send + Sync {
+    /// Asks; every column of the answer is a text, in the bytes that the database has.
+    async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault>;
+
     /// Asks; every column of the answer is a text.
-    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault>;
+    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
+        let query = Query { sql: sql.to_owned(), values: values.to_vec(), kinds: Vec::new() };
+        self.fetch(&query).await?.into_iter().map(texts).collect()
+    }
+
+    /// Asks for rows as documents of these columns. Where the database makes them itself, the answer is the document, and
+    /// perhaps whether something is past.
+    async fn documents(&self, query: &Query, _columns: &[&Column]) -> Result<Vec<Document>, Fault> {
+        let document = |row: Raw| {
+            let mut row = row.into_iter();
+            let bytes = row.next().flatten()?;
+            Some(Document { bytes, past: row.next().flatten().as_deref() == Some(b"1") })
+        };
+        Ok(self.fetch(query).await?.into_iter().filter_map(document).collect())
+    }
 
     /// Changes something, all of it in one transaction.
-    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault>;
+    async fn change(&self, statements: &[Query]) -> Result<(), Fault>;
+
+    /// How its SQL is spoken; by ODBC only its driver knows.
+    async fn speaks(&self, declared: Database) -> Result<Database, Fault> {
+        Ok(declared)
+    }
 
     /// Runs statements that define something, as they are, one after the other.
     async fn define(&self, statements: &[String]) -> Result<(), Fault>;
@@ -52,6 +104,17 @@ pub(crate) async fn open(
     Ok((database, secret))
 }
 
+/// A row as texts.
+pub(crate) fn texts(row: Raw) -> Result<Texts, Fault> {
+    let text = |(at, bytes): (usize, Option<Vec<u8>>)| {
+        bytes.map(String::from_utf8).transpose().map_err(|_| {
+            let text = format!("column {} of the database's answer is not UTF-8", at + 1);
+            Fault::new(Code::Malformed, text)
+        })
+    };
+    row.into_iter().enumerate().map(text).collect()
+}
+
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
@@ -60,6 +123,8 @@ pub(crate) struct Column {
     pub(crate) kind: String,
     /// Whether it may be empty.
     pub(crate) nullable: bool,
+    /// The charset that its bytes are in, where the site says that the database does not know it.
+    pub(crate) charset: Option<String>,
 }
 
 /// A table as the catalogue describes it.
@@ -83,9 +148,13 @@ pub(crate) async fn describe(
     database: Database,
     table: &Table,
 ) -> Result<Option<Described>, Fault> {
-    if database == Database::Odbc {
-        let column =
-            |live: crate::live::catalogue::Column| Column { name: live.name, kind: live.text, nullable: live.nullable };
+    if database.is_odbc() {
+        let column = |live: crate::live::catalogue::Column| Column {
+            name: live.name,
+            kind: live.text,
+            nullable: live.nullable,
+            charset: None,
+        };
         let described = source.described(table).await?;
         return Ok(described.map(|(live, key)| Described {
             table: table.clone(),
@@ -104,7 +173,7 @@ pub(crate) async fn describe(
         if let Some(place) = place.and_then(|place| place.parse::<u32>().ok()).filter(|place| *place > 0) {
             key.push((place, name.clone()));
         }
-        columns.push(Column { name, kind, nullable: nullable.as_deref() != Some("0") });
+        columns.push(Column { name, kind, nullable: nullable.as_deref() != Some("0"), charset: None });
     }
     key.sort();
     let key = key.into_iter().map(|(_, name)| name).collect();
@@ -113,7 +182,7 @@ pub(crate) async fn describe(
 
 /// Every table that this user sees; `schema` is `None` in the one that needs no naming.
 pub(crate) async fn tables(source: &dyn Source, database: Database) -> Result<Vec<Table>, Fault> {
-    if database == Database::Odbc {
+    if database.is_odbc() {
         return source.listed().await;
     }
     let rows = source.ask(super::sql::tables(database), &[]).await?;

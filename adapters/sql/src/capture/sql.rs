@@ -3,7 +3,8 @@
 
 use gatehouse_core::Value;
 
-use super::source::{Column, Described};
+use super::source::{Column, Described, Query};
+use crate::dialect::{Dialect, Like};
 use crate::file::{Database, Table};
 use crate::statement::{quote, table as named};
 
@@ -26,7 +27,7 @@ pub(crate) fn describe(database: Database, table: &Table) -> (&'static str, Vec<
              WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ? ORDER BY c.ordinal_position",
             vec![schema(), Value::from(table.name.as_str())],
         ),
-        Database::Sqlite | Database::Odbc => (
+        Database::Sqlite | Database::Odbc(_) => (
             "SELECT name, type, pk, NOT \"notnull\" FROM pragma_table_info(?, coalesce(?, 'main')) ORDER BY cid",
             vec![Value::from(table.name.as_str()), schema()],
         ),
@@ -48,7 +49,7 @@ pub(crate) fn tables(database: Database) -> &'static str {
              WHERE table_type = 'BASE TABLE'
                AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2"
         }
-        Database::Sqlite | Database::Odbc => {
+        Database::Sqlite | Database::Odbc(_) => {
             "SELECT NULL, name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 2"
         }
     }
@@ -62,6 +63,7 @@ pub(crate) fn object(database: Database, columns: &[&Column], of: &str) -> Strin
         let kind = column.kind.to_ascii_lowercase();
         let is = |words: &[&str]| words.iter().any(|word| kind.starts_with(word));
         let value = match database {
+            _ if column.charset.is_some() => bytes_of(database, &value),
             Database::MySql if is(&["binary", "varbinary"]) || kind.contains("blob") => {
                 format!("CONCAT(CHAR(92 USING utf8mb4), 'x', LOWER(HEX({value})))")
             }
@@ -71,7 +73,7 @@ pub(crate) fn object(database: Database, columns: &[&Column], of: &str) -> Strin
                 format!("CONVERT({value} USING utf8mb4)")
             }
             Database::MySql if is(&["geometry", "point", "line", "poly", "multi"]) => format!("ST_AsText({value})"),
-            Database::Sqlite | Database::Odbc => {
+            Database::Sqlite | Database::Odbc(_) => {
                 format!("CASE typeof({value}) WHEN 'blob' THEN char(92) || 'x' || lower(hex({value})) ELSE {value} END")
             }
             Database::MySql | Database::Postgres => value,
@@ -80,8 +82,20 @@ pub(crate) fn object(database: Database, columns: &[&Column], of: &str) -> Strin
     });
     let pairs = pairs.collect::<Vec<_>>().join(", ");
     match database {
-        Database::Sqlite | Database::Odbc => format!("json_object({pairs})"),
+        Database::Sqlite | Database::Odbc(_) => format!("json_object({pairs})"),
         Database::MySql | Database::Postgres => format!("JSON_OBJECT({pairs})"),
+    }
+}
+
+/// The expression that makes hexadecimal digits of a text's bytes, as they are.
+pub(crate) fn bytes_of(database: Database, value: &str) -> String {
+    match database {
+        // A text without a charset takes any bytes, and gives them back.
+        Database::Postgres => format!("'\\x' || encode(convert_to({value}::text, 'SQL_ASCII'), 'hex')"),
+        Database::MySql => format!("CONCAT(CHAR(92 USING utf8mb4), 'x', LOWER(HEX({value})))"),
+        Database::Sqlite | Database::Odbc(_) => format!(
+            "CASE WHEN typeof({value}) IN ('text', 'blob') THEN char(92) || 'x' || lower(hex({value})) ELSE {value} END"
+        ),
     }
 }
 
@@ -114,7 +128,7 @@ fn parameter(database: Database, kind: &str, number: usize) -> String {
                 _ => "?".to_owned(),
             }
         }
-        Database::Sqlite | Database::Odbc => "?".to_owned(),
+        Database::Sqlite | Database::Odbc(_) => "?".to_owned(),
     }
 }
 
@@ -146,14 +160,14 @@ pub(crate) struct Within<'a> {
 
 impl Within<'_> {
     /// The terms of a condition, its values added to those that are bound already.
-    fn terms(&self, database: Database, values: &mut Vec<Value>) -> Vec<String> {
+    fn terms(&self, database: Database, query: &mut Query) -> Vec<String> {
         let name = quote(database, &self.column.name);
         let bounds = [(">=", self.from), ("<", self.to)];
         let bounded = bounds.into_iter().filter_map(|(sign, bound)| Some((sign, bound?)));
         let mut terms: Vec<_> = bounded
             .map(|(sign, bound)| {
-                values.push(bound_value(database, self.column, bound));
-                format!("{name} {sign} {}", parameter(database, &self.column.kind, values.len()))
+                let number = query.bind(self.column, bound_value(database, self.column, bound));
+                format!("{name} {sign} {}", parameter(database, &self.column.kind, number))
             })
             .collect();
         terms.push(format!("{name} IS NOT NULL"));
@@ -173,18 +187,18 @@ fn bound_value(database: Database, column: &Column, bound: &str) -> Value {
 
 impl Page<'_> {
     /// The query: one JSON document a row, and a second text where `past` is asked.
-    pub(crate) fn query(&self, database: Database) -> (String, Vec<Value>) {
+    pub(crate) fn query(&self, database: Database) -> Query {
         self.query_within(database, None)
     }
 
     /// The same, between bounds.
-    pub(crate) fn query_within(&self, database: Database, within: Option<Within<'_>>) -> (String, Vec<Value>) {
-        let mut values = Vec::new();
-        let mut terms = within.map(|within| within.terms(database, &mut values)).unwrap_or_default();
+    pub(crate) fn query_within(&self, database: Database, within: Option<Within<'_>>) -> Query {
+        let mut query = Query::default();
+        let mut terms = within.map(|within| within.terms(database, &mut query)).unwrap_or_default();
         let name = |column: &Column| quote(database, &column.name);
-        let bind = |column: &Column, value: &Value, values: &mut Vec<Value>| {
-            values.push(value.clone());
-            parameter(database, &column.kind, values.len())
+        let bind = |column: &Column, value: &Value, query: &mut Query| {
+            let number = query.bind(column, value.clone());
+            parameter(database, &column.kind, number)
         };
         if !self.after.is_empty() {
             // (a, b) > (x, y), spelt out so that an index serves it everywhere.
@@ -192,16 +206,16 @@ impl Page<'_> {
             for at in 0..self.after.len().min(self.order.len()) {
                 let mut way = Vec::new();
                 for (column, value) in self.order.iter().zip(self.after).take(at) {
-                    way.push(format!("{} = {}", name(column), bind(column, value, &mut values)));
+                    way.push(format!("{} = {}", name(column), bind(column, value, &mut query)));
                 }
                 if let (Some(column), Some(value)) = (self.order.get(at), self.after.get(at)) {
-                    way.push(format!("{} > {}", name(column), bind(column, value, &mut values)));
+                    way.push(format!("{} > {}", name(column), bind(column, value, &mut query)));
                 }
                 ways.push(format!("({})", way.join(" AND ")));
             }
             // The first column alone bounds all of it: what an index can be entered by.
             if let ([first, ..], [value, ..], true) = (self.order.as_slice(), self.after, self.after.len() > 1) {
-                terms.push(format!("{} >= {}", name(first), bind(first, value, &mut values)));
+                terms.push(format!("{} >= {}", name(first), bind(first, value, &mut query)));
                 let bound = terms.pop().unwrap_or_default();
                 terms.push(format!("({})", ways.join(" OR ")));
                 terms.push(bound);
@@ -212,7 +226,7 @@ impl Page<'_> {
         if let Some((column, value)) = &self.only {
             match value {
                 Value::Null => terms.push(format!("{} IS NULL", name(column))),
-                value => terms.push(format!("{} = {}", name(column), bind(column, value, &mut values))),
+                value => terms.push(format!("{} = {}", name(column), bind(column, value, &mut query))),
             }
         }
         terms.extend(self.filled.map(|column| format!("{} IS NOT NULL", name(column))));
@@ -225,38 +239,56 @@ impl Page<'_> {
                 format!(", CASE WHEN {} <= now() THEN '1' ELSE '0' END", name(column))
             }
             Database::MySql if is_time(column) => format!(", IF({} <= NOW(6), '1', '0')", name(column)),
+            Database::Odbc(dialect) => match is_moment(dialect, column) {
+                true => {
+                    format!(", CASE WHEN {} <= CURRENT_TIMESTAMP THEN 1 ELSE 0 END AS gatehouse_past", name(column))
+                }
+                false => ", 1 AS gatehouse_past".to_owned(),
+            },
             _ => ", '1'".to_owned(),
         });
         let past = past.unwrap_or_default();
         let limit = self.limit;
-        let sql = match database {
+        query.sql = match database {
             Database::Postgres => {
-                let list = self.columns.iter().map(|column| name(column)).collect::<Vec<_>>().join(", ");
+                let one = |column: &&Column| match column.charset {
+                    None => name(column),
+                    Some(_) => format!("{} AS {}", bytes_of(database, &name(column)), name(column)),
+                };
+                let list = self.columns.iter().map(one).collect::<Vec<_>>().join(", ");
                 format!(
                     "SELECT to_jsonb(r)::text{past} FROM (SELECT {list} FROM {from}{filter}{sorted} LIMIT {limit}) r{sorted}"
                 )
             }
-            Database::MySql | Database::Sqlite | Database::Odbc => {
+            Database::MySql | Database::Sqlite => {
                 let document = object(database, &self.columns, "");
                 format!("SELECT {document}{past} FROM {from}{filter}{sorted} LIMIT {limit}")
             }
+            Database::Odbc(dialect) => {
+                let list = self.columns.iter().map(|column| name(column)).collect::<Vec<_>>().join(", ");
+                dialect.limited(&format!("{list}{past}"), &format!("FROM {from}{filter}{sorted}"), limit)
+            }
         };
-        (sql, values)
+        query
     }
 }
 
 /// Asks for one row in which a column is empty.
 pub(crate) fn empty(database: Database, table: &Described, column: &Column) -> String {
     let (from, name) = (named(database, &table.table), quote(database, &column.name));
-    format!("SELECT '1' FROM {from} WHERE {name} IS NULL LIMIT 1")
+    match database {
+        Database::Odbc(dialect) => dialect.limited("'1' AS found", &format!("FROM {from} WHERE {name} IS NULL"), 1),
+        _ => format!("SELECT '1' FROM {from} WHERE {name} IS NULL LIMIT 1"),
+    }
 }
 
 /// Counts the rows between bounds.
-pub(crate) fn count(database: Database, table: &Described, within: Within<'_>) -> (String, Vec<Value>) {
-    let mut values = Vec::new();
-    let filter = within.terms(database, &mut values).join(" AND ");
+pub(crate) fn count(database: Database, table: &Described, within: Within<'_>) -> Query {
+    let mut query = Query::default();
+    let filter = within.terms(database, &mut query).join(" AND ");
     let count = if database == Database::Postgres { "count(*)::text" } else { "count(*)" };
-    (format!("SELECT {count} FROM {} WHERE {filter}", named(database, &table.table)), values)
+    query.sql = format!("SELECT {count} FROM {} WHERE {filter}", named(database, &table.table));
+    query
 }
 
 /// The least and the largest value of a column, each as the texts that a bound is.
@@ -265,7 +297,8 @@ pub(crate) fn span(database: Database, table: &Described, column: &Column) -> St
     match database {
         Database::Postgres => format!("SELECT min({name})::text, max({name})::text FROM {from}"),
         Database::MySql => format!("SELECT CAST(min({name}) AS CHAR), CAST(max({name}) AS CHAR) FROM {from}"),
-        Database::Sqlite | Database::Odbc => {
+        Database::Odbc(_) => format!("SELECT min({name}), max({name}) FROM {from}"),
+        Database::Sqlite => {
             format!("SELECT min({name}), max({name}), typeof(min({name})) || typeof(max({name})) FROM {from}")
         }
     }
@@ -280,20 +313,28 @@ pub(crate) fn is_whole(database: Database, column: &Column) -> bool {
 }
 
 /// The largest value of a column, as a JSON document with that one field.
-pub(crate) fn newest(database: Database, table: &Described, column: &Column) -> String {
+pub(crate) fn newest(database: Database, table: &Described, column: &Column) -> Query {
     let (from, name) = (named(database, &table.table), quote(database, &column.name));
     let past = match database {
         Database::Postgres if is_time(column) => format!(" WHERE {name} <= now()"),
         Database::MySql if is_time(column) => format!(" WHERE {name} <= NOW(6)"),
+        Database::Odbc(dialect) if is_moment(dialect, column) => format!(" WHERE {name} <= CURRENT_TIMESTAMP"),
         _ => String::new(),
     };
-    let inner = format!("(SELECT max({name}) AS {name} FROM {from}{past}) r");
-    match database {
-        Database::Postgres => format!("SELECT to_jsonb(r)::text FROM {inner}"),
-        Database::MySql | Database::Sqlite | Database::Odbc => {
-            format!("SELECT {} FROM {inner}", object(database, &[column], ""))
+    let newest = format!("SELECT max({name}) AS {name} FROM {from}{past}");
+    let sql = match database {
+        Database::Postgres => format!("SELECT to_jsonb(r)::text FROM ({newest}) r"),
+        Database::MySql | Database::Sqlite => {
+            format!("SELECT {} FROM ({newest}) r", object(database, &[column], ""))
         }
-    }
+        Database::Odbc(_) => newest,
+    };
+    Query { sql, ..Query::default() }
+}
+
+/// Whether a column by ODBC is compared with the database's clock: not a text, and not SQLite's, where every time is one.
+fn is_moment(dialect: Dialect, column: &Column) -> bool {
+    dialect.like != Some(Like::Sqlite) && column.kind.starts_with("timestamp")
 }
 
 fn is_time(column: &Column) -> bool {
@@ -320,7 +361,8 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_by_all_of_the_key() {
-        let column = |name: &str, kind: &str| Column { name: name.into(), kind: kind.into(), nullable: false };
+        let column =
+            |name: &str, kind: &str| Column { name: name.into(), kind: kind.into(), nullable: false, charset: None };
         let described = Described {
             table: Table { schema: Some("销售".into()), name: "or\"ders".into() },
             columns: vec![column("a", "bigint"), column("b", "character varying")],
@@ -338,7 +380,7 @@ mod tests {
             past: None,
             limit: 10,
         };
-        let (sql, values) = page.query(Database::Postgres);
+        let Query { sql, values, .. } = page.query(Database::Postgres);
         assert_eq!(
             sql,
             "SELECT to_jsonb(r)::text FROM (SELECT \"a\", \"b\" FROM \"销售\".\"or\"\"ders\" WHERE ((\"a\" > $1::text::bigint) OR \
@@ -347,5 +389,12 @@ mod tests {
         );
         assert_eq!(values.len(), 4);
         assert!(!sql.contains("DROP"));
+        let dialect = Dialect { mark: '`', limit: crate::dialect::RowLimit::Top, like: None };
+        let Query { sql, values, kinds } = page.query(Database::Odbc(dialect));
+        assert_eq!(
+            sql,
+            "SELECT TOP 10 `a`, `b` FROM `销售`.`or\"ders` WHERE ((`a` > ?) OR (`a` = ? AND `b` > ?)) AND `a` >= ? ORDER BY `a`, `b`"
+        );
+        assert_eq!((values.len(), kinds.join(" ")), (4, "bigint bigint character varying bigint".to_owned()));
     }
 }

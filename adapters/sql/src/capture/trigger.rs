@@ -11,8 +11,11 @@ use gatehouse_core::fault::{Code, Fault};
 use super::change::emptied;
 use super::hand::{self, Change, Op};
 use super::install::{self, CHANGES};
+use super::row::Unread;
+use super::source::{Query, Raw};
 use super::{Open, Reader};
 use crate::file::Database;
+use crate::hexadecimal::{hex, unhex};
 use crate::statement::quote;
 
 /// One row of the table of changes.
@@ -22,9 +25,10 @@ struct Written {
     id: String,
     table: String,
     op: String,
-    before: Option<String>,
-    after: Option<String>,
-    age: Duration,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+    /// For how long it waits, where the database was asked.
+    age: Option<Duration>,
 }
 
 /// What a look into the table of changes came to.
@@ -43,13 +47,14 @@ pub(super) async fn drain(
     behind: &mut Behind,
     count: bool,
 ) -> Result<Drained, Fault> {
-    let database = reader.checked.database;
     let limit = reader.capture.batch;
-    let sql = install::select(database, limit);
-    let rows = reader.source.ask(&sql, &[Value::from(reader.endpoint.as_str())]).await?;
+    let sql = install::select(reader, limit);
+    let values = vec![Value::from(reader.endpoint.as_str())];
+    let rows = reader.source.fetch(&Query { sql, values, kinds: Vec::new() }).await?;
     let full = rows.len() >= limit as usize;
-    let written: Vec<Written> = rows.into_iter().filter_map(read).collect();
-    behind.age = Some(written.first().map_or(Duration::ZERO, |first| first.age));
+    let digits = install::is_in_digits(reader);
+    let written: Vec<Written> = rows.into_iter().filter_map(|row| read(row, digits)).collect();
+    behind.age = written.first().map_or(Some(Duration::ZERO), |first| first.age);
     behind.waiting = match (full, count) {
         (false, _) => Some(written.len() as u64),
         (true, true) => Some(waiting(reader).await?),
@@ -61,10 +66,7 @@ pub(super) async fn drain(
     for row in written.iter().filter(|row| !is_mark(row)) {
         match plan(reader, row) {
             Ok(planned) => changes.extend(planned),
-            Err(fault) => {
-                let document = row.after.as_ref().or(row.before.as_ref()).cloned().unwrap_or_default();
-                hand::bury(intake, &endpoint, &row.table, row.id.clone(), &document, fault).await;
-            }
+            Err(unread) => hand::bury(intake, &endpoint, &row.table, row.id.clone(), *unread).await,
         }
     }
     hand::over(intake, &endpoint, changes).await?;
@@ -79,54 +81,80 @@ pub(super) async fn delete(reader: &Reader, numbers: impl Iterator<Item = u64>) 
     if numbers.is_empty() {
         return Ok(());
     }
-    let table = quote(reader.checked.database, CHANGES);
-    let delete = format!("DELETE FROM {table} WHERE seq IN ({})", numbers.join(", "));
-    reader.source.change(&[(delete, Vec::new())]).await
+    let (table, seq) = (quote(reader.database, CHANGES), quote(reader.database, "seq"));
+    let sql = format!("DELETE FROM {table} WHERE {seq} IN ({})", numbers.join(", "));
+    reader.source.change(&[Query { sql, ..Query::default() }]).await
 }
 
 /// How many changes wait.
 async fn waiting(reader: &Reader) -> Result<u64, Fault> {
-    let database = reader.checked.database;
+    let database = reader.database;
     let (count, parameter) = if database == Database::Postgres { ("count(*)::text", "$1") } else { ("count(*)", "?") };
-    let sql = format!("SELECT {count} FROM {} WHERE endpoint = {parameter}", quote(database, CHANGES));
+    let (table, endpoint) = (quote(database, CHANGES), quote(database, "endpoint"));
+    let sql = format!("SELECT {count} FROM {table} WHERE {endpoint} = {parameter}");
     let rows = reader.source.ask(&sql, &[Value::from(reader.endpoint.as_str())]).await?;
     let count = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
     Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
 }
 
-fn read(row: Vec<Option<String>>) -> Option<Written> {
-    let [seq, id, table, op, before, after, age] = <[Option<String>; 7]>::try_from(row).ok()?;
-    let age = age
-        .and_then(|age| age.parse::<f64>().ok())
-        .map_or(Duration::ZERO, |age| Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::ZERO));
-    Some(Written { seq: seq?.parse().ok()?, id: id?, table: table?, op: op?, before, after, age })
+/// `digits` says that the documents come as digits of their bytes.
+fn read(row: Raw, digits: bool) -> Option<Written> {
+    let mut row = row.into_iter();
+    let mut next = || row.next().flatten();
+    let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes?).ok();
+    let (seq, id, table, op) = (text(next())?, text(next())?, text(next())?, text(next())?);
+    let document = |bytes: Option<Vec<u8>>| match digits {
+        true => unhex(&text(bytes)?),
+        false => bytes,
+    };
+    let (before, after) = (document(next()), document(next()));
+    let seconds = text(next()).and_then(|age| age.parse::<f64>().ok());
+    let age = seconds.map(|age| Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::ZERO));
+    Some(Written { seq: seq.trim().parse().ok()?, id, table, op, before, after, age })
 }
 
 /// The changes that a row of the table is: two where a row's key has changed.
-fn plan(reader: &Reader, row: &Written) -> Result<Vec<Change>, Fault> {
+fn plan(reader: &Reader, row: &Written) -> Result<Vec<Change>, Box<Unread>> {
+    let shown = || {
+        let document = row.after.as_ref().or(row.before.as_ref()).cloned().unwrap_or_default();
+        String::from_utf8(document).unwrap_or_else(|error| format!("\\x{}", hex(error.as_bytes())))
+    };
+    let refused = |code, text: String| Unread::whole(shown(), Fault::new(code, text));
     let open = reader.tables.iter().find(|open| open.name() == row.table);
     let open = open.ok_or_else(|| {
-        Fault::new(Code::Invalid, format!("table `{}` is not read any more; its changes are kept here", row.table))
+        refused(Code::Invalid, format!("table `{}` is not read any more; its changes are kept here", row.table))
     })?;
-    let document = |text: &Option<String>| text.as_deref().map(|text| only(open, hand::decode(text)?)).transpose();
-    let before = document(&row.before)?.zip(row.before.clone());
-    let after = document(&row.after)?.zip(row.after.clone());
-    let missing = || Fault::new(Code::Malformed, format!("the change `{}` lacks its row", row.op));
+    let document = |bytes: &Option<Vec<u8>>| {
+        let Some(bytes) = bytes else { return Ok(None) };
+        open.row_of(bytes, !install::is_in_digits(reader)).map(|row| Some((only(open, row.value), row.document)))
+    };
+    let after = document(&row.after)?;
+    let before = match (document(&row.before), &after) {
+        (Ok(before), _) => before,
+        // What mends a row is handed over, without the row as it was; unless it is another row by its key.
+        (Err(unread), Some((new, _)))
+            if unread.values(&open.key_names()) == Some(hand::values(new, &open.key_names())) =>
+        {
+            return Ok(open.changes_of(Op::Update, &row.id, None, after, true));
+        }
+        (Err(unread), _) => return Err(unread),
+    };
+    let missing = || refused(Code::Malformed, format!("the change `{}` lacks its row", row.op));
     let (op, before, after) = match row.op.as_str() {
         "insert" => (Op::Insert, None, Some(after.ok_or_else(missing)?)),
         "delete" => (Op::Delete, Some(before.ok_or_else(missing)?), None),
         "update" => (Op::Update, Some(before.ok_or_else(missing)?), Some(after.ok_or_else(missing)?)),
-        "truncate" => return Err(Fault::new(Code::Invalid, emptied(&row.table))),
-        other => return Err(Fault::new(Code::Malformed, format!("`{other}` is no change that is known"))),
+        "truncate" => return Err(refused(Code::Invalid, emptied(&row.table))),
+        other => return Err(refused(Code::Malformed, format!("`{other}` is no change that is known"))),
     };
     Ok(open.changes_of(op, &row.id, before, after, true))
 }
 
 /// The columns that are wanted of a row.
-fn only(open: &Open, row: Value) -> Result<Value, Fault> {
+fn only(open: &Open, row: Value) -> Value {
     if open.columns.len() == open.described.columns.len() {
-        return Ok(row);
+        return row;
     }
-    let Value::Map(fields) = row else { return Ok(row) };
-    Ok(fields.into_iter().filter(|(name, _)| open.columns.iter().any(|column| column.name == *name)).collect())
+    let Value::Map(fields) = row else { return row };
+    fields.into_iter().filter(|(name, _)| open.columns.iter().any(|column| column.name == *name)).collect()
 }

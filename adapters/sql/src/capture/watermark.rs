@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::ahead::Pace;
 use super::hand::{self, Change, Op};
 use super::position::{Snapshot, TablePosition};
+use super::row::Unread;
 use super::source::Column;
 use super::sql::{self, Page};
 use super::{Open, Reader};
@@ -54,12 +55,12 @@ pub(super) struct Pass<'a> {
 #[derive(Debug, Default)]
 struct Look {
     changes: Vec<Change>,
-    /// Rows that cannot be read, with their ids and why.
-    unread: Vec<(String, String, Fault)>,
+    /// Rows that cannot be read, with their ids.
+    unread: Vec<(String, Unread)>,
     bytes: usize,
     /// The newest watermark among them that is not in the future.
     newest: Option<Value>,
-    /// The watermark and the key of the last that can be read.
+    /// The watermark and the key of the last whose watermark and key can be read.
     last: Option<Vec<Value>>,
     /// There may be more behind them.
     full: bool,
@@ -96,26 +97,29 @@ impl Pass<'_> {
         }
         let mut newest = place.floor.clone();
         let mut seen = HashSet::new();
-        let after = if place.floor == Value::Null { Vec::new() } else { vec![place.floor.clone()] };
+        let mut after = if place.floor == Value::Null { Vec::new() } else { vec![place.floor.clone()] };
         let mut look = self.look(run, column, &after).await?;
         loop {
             newest = look.newest.take().unwrap_or(newest);
             seen.extend(look.changes.iter().map(|change| change.id.clone()));
-            seen.extend(look.unread.iter().map(|(id, _, _)| id.clone()));
+            seen.extend(look.unread.iter().map(|(id, _)| id.clone()));
             look.changes.retain(|change| !marks.seen.contains(&change.id));
-            let full = look.full;
-            let Some(after) = look.last.take().filter(|_| full) else {
+            look.unread.retain(|(id, _)| !marks.seen.contains(id));
+            let (full, last) = (look.full, look.last.take());
+            let Some(next) = last.as_ref().filter(|last| full && **last != after) else {
                 self.hand_over(look).await?;
-                if full {
-                    return Err(super::unreadable(self.open));
-                }
-                break;
+                return match last {
+                    _ if !full => break,
+                    Some(_) => Err(super::stuck(self.open)),
+                    None => Err(super::unreadable(self.open)),
+                };
             };
-            let ahead = pace.allows(look.bytes).then(|| self.look(run, column, &after));
+            let ahead = pace.allows(look.bytes).then(|| self.look(run, column, next));
             look = match pace.both(self.hand_over(look), ahead).await? {
                 Some(next) => next?,
-                None => self.look(run, column, &after).await?,
+                None => self.look(run, column, next).await?,
             };
+            after = last.unwrap_or_default();
         }
         marks.seen = seen;
         let moved = self.follow(place, marks);
@@ -139,23 +143,25 @@ impl Pass<'_> {
             past: Some(column),
             limit: self.reader.capture.batch,
         };
-        let (sql, values) = page.query(self.reader.checked.database);
-        let rows = self.reader.source.ask(&sql, &values).await?;
+        let rows = self.reader.source.documents(&page.query(self.reader.database), &page.columns).await?;
         let mut look = Look { full: rows.len() >= self.reader.capture.batch as usize, ..Look::default() };
-        for row in rows {
-            let [Some(document), past] = <[Option<String>; 2]>::try_from(row).unwrap_or_default() else { continue };
-            look.bytes += document.len();
-            let id = hand::row_id(run, &self.open.name(), &document);
-            match self.open.change(Op::Upsert, id.clone(), document) {
-                Ok(change) => {
-                    let place = hand::values(&change.row, &names);
-                    if past.as_deref() == Some("1") {
-                        look.newest = place.first().cloned();
-                    }
-                    look.last = Some(place);
-                    look.changes.push(change);
+        for document in rows {
+            look.bytes += document.bytes.len();
+            let id = hand::row_id(run, &self.open.name(), &document.bytes);
+            let change = self.open.change(Op::Upsert, id.clone(), &document);
+            let place = match &change {
+                Ok(change) => Some(hand::values(&change.row, &names)),
+                Err(unread) => unread.values(&names),
+            };
+            if let Some(place) = place {
+                if document.past {
+                    look.newest = place.first().cloned();
                 }
-                Err((document, fault)) => look.unread.push((id, document, fault)),
+                look.last = Some(place);
+            }
+            match change {
+                Ok(change) => look.changes.push(change),
+                Err(unread) => look.unread.push((id, *unread)),
             }
         }
         Ok(look)
@@ -163,8 +169,8 @@ impl Pass<'_> {
 
     async fn hand_over(&self, look: Look) -> Result<(), Fault> {
         let (endpoint, table) = (self.reader.full_name(), self.open.name());
-        for (id, document, fault) in look.unread {
-            hand::bury(self.intake, &endpoint, &table, id, &document, fault).await;
+        for (id, row) in look.unread {
+            hand::bury(self.intake, &endpoint, &table, id, row).await;
         }
         hand::over(self.intake, &endpoint, look.changes).await
     }
@@ -203,11 +209,11 @@ impl Pass<'_> {
 
     async fn newest(&self) -> Result<Value, Fault> {
         let Some(column) = self.open.described.column(self.column) else { return Ok(Value::Null) };
-        let sql = sql::newest(self.reader.checked.database, &self.open.described, column);
-        let rows = self.reader.source.ask(&sql, &[]).await?;
-        let document = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-        let Some(document) = document else { return Ok(Value::Null) };
-        Ok(hand::decode(&document)?.field(self.column).cloned().unwrap_or(Value::Null))
+        let query = sql::newest(self.reader.database, &self.open.described, column);
+        let rows = self.reader.source.documents(&query, &[column]).await?;
+        let Some(document) = rows.first() else { return Ok(Value::Null) };
+        let row = self.open.row(document).map_err(|unread| unread.fault)?;
+        Ok(row.value.field(self.column).cloned().unwrap_or(Value::Null))
     }
 
     /// Lets the floor follow to where nothing can come below any more; tells whether it moved.

@@ -46,12 +46,12 @@ pub(crate) fn same_columns(a: &[String], b: &[String]) -> bool {
 
 /// Looks at a table; `None` where it is not there.
 pub(crate) async fn look(source: &dyn Source, database: Database, table: &Table) -> Result<Option<Live>, Fault> {
-    if database == Database::Odbc {
+    if database.is_odbc() {
         return Ok(source.described(table).await?.map(|(live, _)| live));
     }
     let values = match database {
         Database::Postgres => vec![Value::from(statement::table(database, table))],
-        Database::MySql | Database::Sqlite | Database::Odbc => {
+        Database::MySql | Database::Sqlite | Database::Odbc(_) => {
             vec![table.schema.as_deref().map_or(Value::Null, Value::from), Value::from(table.name.as_str())]
         }
     };
@@ -95,7 +95,7 @@ fn columns(database: Database) -> &'static str {
              FROM information_schema.columns
              WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ? ORDER BY ordinal_position"
         }
-        Database::Sqlite | Database::Odbc => {
+        Database::Sqlite | Database::Odbc(_) => {
             "SELECT name, type, CASE WHEN \"notnull\" = 0 AND pk = 0 THEN '1' ELSE '0' END,
                     CASE WHEN dflt_value IS NOT NULL OR (pk = 1 AND upper(type) = 'INTEGER') THEN '1' ELSE '0' END,
                     CASE WHEN hidden IN (2, 3) THEN '1' ELSE '0' END
@@ -118,7 +118,7 @@ fn indexes(database: Database) -> &'static str {
             "SELECT index_name, column_name FROM information_schema.statistics
              WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ? AND non_unique = 0 ORDER BY 1, seq_in_index"
         }
-        Database::Sqlite | Database::Odbc => {
+        Database::Sqlite | Database::Odbc(_) => {
             "SELECT l.name, c.name FROM pragma_index_list(?2, coalesce(?1, 'main')) l
                JOIN pragma_index_info(l.name, coalesce(?1, 'main')) c WHERE l.\"unique\" = 1 AND l.partial = 0
              UNION ALL SELECT '', name FROM pragma_table_info(?2, coalesce(?1, 'main')) WHERE pk > 0 ORDER BY 1"

@@ -2,15 +2,14 @@
 
 use std::cell::Cell;
 
-use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
-use gatehouse_core::number::Number;
 use odbc_api::Nullability;
-use odbc_api::parameter::InputParameter;
-use odbc_api::{Connection, ConnectionOptions, Cursor, DataType, Error, IntoParameter, ResultSetMetadata};
+use odbc_api::parameter::{InputParameter, VarCharBox, WithDataType};
+use odbc_api::{Connection, ConnectionOptions, DataType, Error, ResultSetMetadata};
 
+use super::read::{Answer, describe, read};
 use super::sql::Quote;
-use crate::capture::source::Texts;
+use crate::dialect::Dialect;
 use crate::file::{Database, Table};
 use crate::live::catalogue::{Column, Live};
 use crate::live::kind::Kind as Holds;
@@ -29,24 +28,18 @@ pub(super) struct Link {
     spoiled: Cell<bool>,
 }
 
-/// What a statement answered.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    /// Name and type of each column.
-    pub(super) columns: Vec<(String, DataType)>,
-    pub(super) rows: Vec<Texts>,
-    pub(super) affected: u64,
-}
-
 impl Link {
-    /// Logs in.
-    pub(super) fn open(text: &str) -> Result<Self, Fault> {
+    /// Logs in; times without a zone of their own are in `zone`, in databases that are told so in a known way.
+    pub(super) fn open(text: &str, zone: &str) -> Result<Self, Fault> {
         let options = ConnectionOptions { login_timeout_sec: Some(LOGIN), ..ConnectionOptions::default() };
         let connection = odbc_api::environment()
             .and_then(|environment| environment.connect_with_connection_string(text, options))
             .map_err(|error| unreachable(&error))?;
         let quote = connection.identifier_quote_char().ok().flatten().unwrap_or('"');
         let product = connection.database_management_system_name().unwrap_or_default();
+        if let Some(sql) = crate::dialect::set_zone(&product, zone) {
+            connection.execute(&sql, (), Some(LOGIN as usize)).map_err(|error| explain(&error))?;
+        }
         Ok(Self { connection, quote: Quote(quote), product, spoiled: Cell::new(false) })
     }
 
@@ -93,26 +86,40 @@ impl Link {
     pub(super) fn ask(
         &self,
         sql: &str,
-        values: &[Option<String>],
+        values: &[Option<Vec<u8>>],
         most: usize,
         seconds: usize,
     ) -> Result<Answer, Fault> {
-        let ask = || -> Result<Result<Answer, Fault>, Error> {
+        self.ask_typed(sql, values, &[], most, seconds)
+    }
+
+    /// The same, each value bound as the type of the column that it belongs to, where that is known.
+    pub(super) fn ask_typed(
+        &self,
+        sql: &str,
+        values: &[Option<Vec<u8>>],
+        kinds: &[String],
+        most: usize,
+        seconds: usize,
+    ) -> Result<Answer, Fault> {
+        let ask = || -> Result<Answer, Error> {
             let mut statement = self.connection.preallocate()?;
             // Not every driver has it; the engine's deadline holds all the same.
             let _ = statement.set_query_timeout_sec(seconds);
             let bound: Vec<Box<dyn InputParameter>> = values
                 .iter()
-                .map(|value| Box::new(value.clone().into_parameter()) as Box<dyn InputParameter>)
+                .enumerate()
+                .map(|(at, value)| bound(value.as_deref(), kinds.get(at).map(String::as_str)))
                 .collect();
             let mut answer = Answer::default();
             if let Some(mut cursor) = statement.execute(sql, bound.as_slice())? {
-                return Ok(read(&mut cursor, &mut answer, most)?.map(|()| answer));
+                read(&mut cursor, &mut answer, most)?;
+                return Ok(answer);
             }
             answer.affected = statement.row_count()?.unwrap_or(0) as u64;
-            Ok(Ok(answer))
+            Ok(answer)
         };
-        ask().map_err(|error| explain(&error))?
+        ask().map_err(|error| explain(&error))
     }
 
     /// The columns of a table; `None` where it is not there.
@@ -121,12 +128,12 @@ impl Link {
             let mut columns = Vec::new();
             if let Some(mut cursor) = self.connection.execute(&self.quote.nothing_of(table), (), None)? {
                 for at in 1..=u16::try_from(cursor.num_result_cols()?).unwrap_or(0) {
-                    let kind = cursor.col_data_type(at)?;
+                    let column = describe(&mut cursor, at)?;
                     columns.push(Column {
-                        name: cursor.col_name(at)?,
-                        text: words(&kind),
-                        kind: self.holds(&kind),
-                        nullable: cursor.col_nullability(at)? != Nullability::NoNulls,
+                        name: column.name_to_string().unwrap_or_default(),
+                        text: words(&column.data_type),
+                        kind: self.holds(&column.data_type),
+                        nullable: column.nullability != Nullability::NoNulls,
                         // What fills a column by itself is not told here.
                         filled: true,
                         computed: false,
@@ -160,7 +167,7 @@ impl Link {
                 _ => Holds::Other,
             };
         }
-        Holds::parse(Database::Odbc, &words(kind))
+        Holds::parse(Database::Odbc(Dialect::default()), &words(kind))
     }
 
     /// Every table that this user sees.
@@ -195,65 +202,23 @@ impl Link {
     }
 }
 
-fn read(cursor: &mut impl Cursor, answer: &mut Answer, most: usize) -> Result<Result<(), Fault>, Error> {
-    let count = u16::try_from(cursor.num_result_cols()?).unwrap_or(0);
-    for at in 1..=count {
-        answer.columns.push((cursor.col_name(at)?, cursor.col_data_type(at)?));
-    }
-    while answer.rows.len() < most
-        && let Some(mut row) = cursor.next_row()?
-    {
-        let mut texts = Texts::with_capacity(usize::from(count));
-        for at in 1..=count {
-            let mut text = Vec::new();
-            let there = row.get_text(at, &mut text)?;
-            let Ok(text) = String::from_utf8(text) else {
-                let column = answer.columns.get(usize::from(at) - 1).map(|(name, _)| name.as_str());
-                return Ok(Err(foreign(column.unwrap_or_default(), answer.rows.len() + 1)));
-            };
-            texts.push(there.then_some(text));
-        }
-        answer.rows.push(texts);
-    }
-    Ok(Ok(()))
-}
-
-/// The driver hands over bytes in a charset of its own: what is guessed of them would be written elsewhere.
-fn foreign(column: &str, row: usize) -> Fault {
-    let text = format!(
-        "column `{column}` of row {row} of the answer is not UTF-8: let the driver say Unicode, in `address` (`CHARSET=UTF8` or what it calls it) or in its environment (`NLS_LANG=.AL32UTF8`, `DB2CODEPAGE=1208`), or convert the column in the statement"
-    );
-    Fault::new(Code::Malformed, text)
-}
-
-impl Answer {
-    /// The rows as objects, their numbers as numbers.
-    pub(super) fn objects(self) -> Vec<Value> {
-        let is_number = |kind: &DataType| {
-            matches!(
-                kind,
-                DataType::Integer
-                    | DataType::SmallInt
-                    | DataType::BigInt
-                    | DataType::TinyInt
-                    | DataType::Numeric { .. }
-                    | DataType::Decimal { .. }
-            )
-        };
-        let columns = self.columns;
-        let object = |row: Texts| {
-            let field = |(text, (name, kind)): (Option<String>, &(String, DataType))| {
-                let value = match text {
-                    None => Value::Null,
-                    Some(text) if is_number(kind) => Number::parse(&text).map_or(Value::Text(text), Value::Number),
-                    Some(text) => Value::Text(text),
-                };
-                (name.clone(), value)
-            };
-            row.into_iter().zip(&columns).map(field).collect()
-        };
-        self.rows.into_iter().map(object).collect()
-    }
+/// A value as a parameter. A text is text everywhere; what is compared with a time or a number is bound as one, so that the
+/// driver reads it in ODBC's own form and not in one that the session is set to.
+fn bound(value: Option<&[u8]>, kind: Option<&str>) -> Box<dyn InputParameter> {
+    let parameter = value.map_or_else(VarCharBox::null, |bytes| VarCharBox::from_vec(bytes.to_vec()));
+    let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let (Some(kind), Some(text)) = (kind, text) else { return Box::new(parameter) };
+    let fraction = i16::try_from(text.split_once('.').map_or(0, |(_, fraction)| fraction.len())).unwrap_or(9);
+    let data_type = match kind.split(['(', ' ']).next().unwrap_or_default() {
+        "integer" | "smallint" | "tinyint" | "bigint" => DataType::BigInt,
+        "numeric" => DataType::Numeric { precision: text.len(), scale: fraction },
+        "double" => DataType::Double,
+        "date" => DataType::Date,
+        "time" => DataType::Time { precision: fraction },
+        "timestamp" => DataType::Timestamp { precision: fraction },
+        _ => return Box::new(parameter),
+    };
+    Box::new(WithDataType::new(parameter, data_type))
 }
 
 /// A type in words that [`Holds::parse`] reads.

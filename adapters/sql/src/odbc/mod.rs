@@ -1,8 +1,9 @@
-//! Anything with an ODBC driver: Oracle, DB2, Dameng, Kingbase, an old SQL Server. Written to, and asked in statements of one's
-//! own; its changes are not read. The calls of ODBC block, so each runs on a thread of the runtime's blocking pool, at most as
+//! Anything with an ODBC driver: Oracle, DB2, Dameng, Kingbase, an old SQL Server. Written to, asked in statements of one's
+//! own, and read by watermark, outbox and trigger. The calls of ODBC block, so each runs on a thread of the runtime's blocking pool, at most as
 //! many at a time as the system's concurrency allows.
 
 mod link;
+mod read;
 mod sql;
 
 use std::collections::{BTreeSet, HashSet};
@@ -15,12 +16,14 @@ use gatehouse_core::limits::Limits;
 use tokio::sync::Semaphore;
 
 use crate::ask::{Asked, MAX_ROWS};
-use crate::capture::source::{Source, Texts};
-use crate::file::{Checked, Mode, Table};
+use crate::capture::source::{Column, Document, Query, Raw, Source};
+use crate::dialect::Dialect;
+use crate::file::{Checked, Database, Mode, Table};
 use crate::live::catalogue::Live;
 use crate::outbound::{Backend, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::work::Work;
 use link::Link;
+use read::Answer;
 
 /// A database by ODBC.
 pub(crate) struct Odbc {
@@ -59,14 +62,14 @@ impl Odbc {
     ) -> Result<T, Fault> {
         let internal = |error: String| Fault::new(Code::Internal, error);
         let place = self.places.clone().acquire_owned().await.map_err(|error| internal(error.to_string()))?;
-        let (idle, text) = (self.idle.clone(), self.text.clone());
+        let (idle, text, zone) = (self.idle.clone(), self.text.clone(), self.checked.zone.clone());
         let run = tokio::task::spawn_blocking(move || {
             // Held until the thread is done, also where nobody waits for it any more.
             let _place = place;
             let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let link = match known {
                 Some(link) => link,
-                None => Link::open(&text)?,
+                None => Link::open(&text, &zone)?,
             };
             let outcome = work(&link);
             let lost = |fault: &Fault| matches!(fault.code, Code::Unreachable | Code::Unknown);
@@ -76,6 +79,12 @@ impl Odbc {
             outcome
         });
         run.await.map_err(|error| internal(error.to_string()))?
+    }
+
+    async fn answer(&self, query: &Query) -> Result<Answer, Fault> {
+        let values: Vec<_> = query.values.iter().map(sql::text).collect();
+        let (sql, kinds, seconds) = (query.sql.clone(), query.kinds.clone(), self.seconds);
+        self.on(move |link| link.ask_typed(&sql, &values, &kinds, usize::MAX, seconds)).await
     }
 
     /// Which of these have been entered.
@@ -94,7 +103,7 @@ fn entered<'a>(
     let sql = link.quote.entered(inbox);
     let mut found = HashSet::new();
     for id in ids {
-        let answer = link.ask(&sql, &[Some(id.to_owned())], 1, seconds)?;
+        let answer = link.ask(&sql, &[Some(id.as_bytes().to_vec())], 1, seconds)?;
         found.extend(answer.rows.first().map(|_| id.to_owned()));
     }
     Ok(found)
@@ -108,7 +117,7 @@ fn enter(link: &Link, inbox: &Table, works: &[Arc<Work>], seconds: usize) -> Res
         if known.contains(&work.delivery_id) || !fresh.insert(work.delivery_id.clone()) {
             continue;
         }
-        let values = [Some(work.delivery_id.clone()), Some(work.message_id.clone())];
+        let values = [&work.delivery_id, &work.message_id].map(|id| Some(id.clone().into_bytes()));
         link.ask(&link.quote.enter(inbox), &values, 0, seconds).map_err(|told| match told.code {
             Code::Refused => {
                 let text = "the delivery is being written by somebody else".to_owned();
@@ -142,7 +151,7 @@ fn came_meanwhile(link: &Link, works: &[Arc<Work>], seconds: usize) -> bool {
     let upserts = work.rows.iter().filter(|row| row.mode == Mode::Upsert);
     let mut counts = upserts.map(|row| {
         let (sql, values) = link.quote.count(row);
-        link.ask(&sql, &values, 1, seconds).ok()?.rows.first()?.first()?.clone()
+        link.ask(&sql, &values, 1, seconds).ok()?.texts().ok()?.into_iter().next()?.into_iter().next()?
     });
     counts.any(|count| count.is_some_and(|count| count != "0"))
 }
@@ -196,9 +205,9 @@ impl Backend for Odbc {
                 }
                 let answer = link.ask(&sql, &values, MAX_ROWS + 1, seconds)?;
                 let affected = answer.affected;
-                let mut rows = answer.objects();
+                let mut rows = answer.objects()?;
                 if let Some(result) = &result {
-                    rows = link.ask(result, &[], MAX_ROWS + 1, seconds)?.objects();
+                    rows = link.ask(result, &[], MAX_ROWS + 1, seconds)?.objects()?;
                 }
                 let _ = told.send((rows, affected));
                 if word.recv() == Ok(true) { Ok(true) } else { Err(refused()) }
@@ -242,18 +251,23 @@ impl Backend for Odbc {
 
 #[async_trait]
 impl Source for Odbc {
-    async fn ask(&self, sql: &str, values: &[Value]) -> Result<Vec<Texts>, Fault> {
-        let (sql, values, seconds) = (sql.to_owned(), values.iter().map(sql::text).collect::<Vec<_>>(), self.seconds);
-        self.on(move |link| Ok(link.ask(&sql, &values, usize::MAX, seconds)?.rows)).await
+    async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
+        Ok(self.answer(query).await?.rows)
     }
 
-    async fn change(&self, statements: &[(String, Vec<Value>)]) -> Result<(), Fault> {
-        let bound =
-            |(sql, values): &(String, Vec<Value>)| (sql.clone(), values.iter().map(sql::text).collect::<Vec<_>>());
-        let (statements, seconds): (Vec<_>, _) = (statements.iter().map(bound).collect(), self.seconds);
+    async fn documents(&self, query: &Query, columns: &[&Column]) -> Result<Vec<Document>, Fault> {
+        let columns: Vec<Column> = columns.iter().copied().cloned().collect();
+        Ok(self.answer(query).await?.documents(&columns))
+    }
+
+    async fn change(&self, statements: &[Query]) -> Result<(), Fault> {
+        let (statements, seconds) = (statements.to_vec(), self.seconds);
         self.on(move |link| {
             link.transaction(|| {
-                statements.iter().try_for_each(|(sql, values)| link.ask(sql, values, 0, seconds).map(|_| ()))
+                statements.iter().try_for_each(|query| {
+                    let values: Vec<_> = query.values.iter().map(sql::text).collect();
+                    link.ask_typed(&query.sql, &values, &query.kinds, 0, seconds).map(|_| ())
+                })
             })
         })
         .await
@@ -261,7 +275,17 @@ impl Source for Odbc {
 
     async fn define(&self, statements: &[String]) -> Result<(), Fault> {
         let (statements, seconds) = (statements.to_vec(), self.seconds);
-        self.on(move |link| statements.iter().try_for_each(|sql| link.ask(sql, &[], 0, seconds).map(|_| ()))).await
+        // Between two statements changes may go unseen, unless the database takes definitions back with their transaction.
+        self.on(move |link| {
+            link.transaction(|| statements.iter().try_for_each(|sql| link.ask(sql, &[], 0, seconds).map(|_| ())))
+        })
+        .await
+    }
+
+    async fn speaks(&self, _: Database) -> Result<Database, Fault> {
+        let declared = self.checked.dialect;
+        let find = move |link: &Link| Dialect::find(&link.product, link.quote.0, declared);
+        self.on(find).await.map(Database::Odbc)
     }
 
     async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault> {

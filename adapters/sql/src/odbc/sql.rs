@@ -7,7 +7,7 @@ use crate::file::{Mode, Table};
 use crate::work::Row;
 
 /// A statement and its values.
-pub(super) type Bound = (String, Vec<Option<String>>);
+pub(super) type Bound = (String, Vec<Option<Vec<u8>>>);
 
 /// How a driver quotes identifiers.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Quote {
         let names: Vec<_> = row.columns.iter().map(|(name, _)| self.word(name)).collect();
         let places = vec!["?"; names.len()].join(", ");
         let sql = format!("INSERT INTO {} ({}) VALUES ({places})", self.table(&row.table), names.join(", "));
-        (sql, row.columns.iter().map(|(_, value)| text(value)).collect())
+        (sql, row.columns.iter().map(|column| bytes(row, column)).collect())
     }
 
     /// What updates the row with this key; without another column it only shows whether it is there.
@@ -45,7 +45,7 @@ impl Quote {
         };
         let (found, key) = self.found(row);
         let sql = format!("UPDATE {} SET {} WHERE {found}", self.table(&row.table), set.join(", "));
-        (sql, rest.into_iter().map(|(_, value)| text(value)).chain(key).collect())
+        (sql, rest.into_iter().map(|column| bytes(row, column)).chain(key).collect())
     }
 
     /// What deletes the row with this key.
@@ -60,10 +60,10 @@ impl Quote {
         (format!("SELECT COUNT(*) FROM {} WHERE {found}", self.table(&row.table)), key)
     }
 
-    fn found(self, row: &Row) -> (String, Vec<Option<String>>) {
+    fn found(self, row: &Row) -> Bound {
         let key: Vec<_> = row.columns.iter().filter(|(name, _)| row.key.contains(name)).collect();
         let terms: Vec<_> = key.iter().map(|(name, _)| format!("{} = ?", self.word(name))).collect();
-        (terms.join(" AND "), key.into_iter().map(|(_, value)| text(value)).collect())
+        (terms.join(" AND "), key.into_iter().map(|column| bytes(row, column)).collect())
     }
 
     /// What a row needs, in order; an upsert's insert only where its update found nothing.
@@ -103,11 +103,16 @@ impl Quote {
 }
 
 /// A value as the text that the driver reads as whatever the column is.
-pub(super) fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<Vec<u8>> {
     match value {
-        Value::Bool(flag) => Some(u8::from(*flag).to_string()),
-        other => other.to_plain_text(),
+        Value::Bool(flag) => Some(u8::from(*flag).to_string().into_bytes()),
+        other => other.to_plain_text().map(String::into_bytes),
     }
+}
+
+/// A column's value, in the charset that is declared for it.
+fn bytes(row: &Row, (column, value): &(String, Value)) -> Option<Vec<u8>> {
+    row.raw(column).map_or_else(|| text(value), Clone::clone)
 }
 
 #[cfg(test)]
@@ -121,15 +126,16 @@ mod tests {
             mode: Mode::Upsert,
             key: vec!["no".to_owned()],
             columns: vec![("no".to_owned(), Value::from("'; DROP TABLE x")), ("paid".to_owned(), Value::Bool(true))],
+            raw: Vec::new(),
         };
         let quote = Quote('"');
         let (update, insert) = quote.steps(&row);
-        let key = Some("'; DROP TABLE x".to_owned());
+        let key = Some(b"'; DROP TABLE x".to_vec());
         assert_eq!(update.0, "UPDATE \"erp\".\"or\"\"ders\" SET \"paid\" = ? WHERE \"no\" = ?");
-        assert_eq!(update.1, [Some("1".to_owned()), key.clone()]);
+        assert_eq!(update.1, [Some(b"1".to_vec()), key.clone()]);
         let insert = insert.unwrap();
         assert_eq!(insert.0, "INSERT INTO \"erp\".\"or\"\"ders\" (\"no\", \"paid\") VALUES (?, ?)");
-        assert_eq!(insert.1, [key, Some("1".to_owned())]);
+        assert_eq!(insert.1, [key, Some(b"1".to_vec())]);
         let alone = Row { columns: row.columns[..1].to_vec(), ..row };
         assert_eq!(Quote('`').update(&alone).0, "UPDATE `erp`.`or\"ders` SET `no` = `no` WHERE `no` = ?");
         assert!(quote.create_inbox(&alone.table, "Microsoft SQL Server").contains("DATETIME2"));

@@ -247,7 +247,9 @@ pub fn finance(path: &Path) -> anyhow::Result<rusqlite::Connection> {
          CREATE TABLE IF NOT EXISTS receivable (order_no TEXT PRIMARY KEY, customer_no TEXT NOT NULL, customer_name TEXT,
              amount TEXT NOT NULL, currency TEXT NOT NULL, paid_at TEXT NOT NULL);
          CREATE TABLE IF NOT EXISTS receivable_line (order_no TEXT NOT NULL, line_no INTEGER NOT NULL, sku TEXT NOT NULL,
-             qty TEXT NOT NULL, price TEXT, PRIMARY KEY (order_no, line_no));",
+             qty TEXT NOT NULL, price TEXT, PRIMARY KEY (order_no, line_no));
+         CREATE TABLE IF NOT EXISTS customer (no TEXT PRIMARY KEY, name TEXT, phone TEXT, level TEXT, tax_no TEXT, city TEXT,
+             changed_at TEXT NOT NULL);",
     )?;
     Ok(connection)
 }

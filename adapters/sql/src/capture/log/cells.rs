@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use gatehouse_core::Value;
 use gatehouse_core::fault::{Code, Fault};
 use gatehouse_core::number::Number;
+use gatehouse_core::{Value, charset};
 use mysql_async::Value as Got;
 use mysql_async::binlog::events::{OptionalMetaExtractor, OptionalMetadataField, RowsEventData, TableMapEvent};
 use mysql_async::binlog::value::BinlogValue;
@@ -13,6 +13,7 @@ use mysql_async::consts::ColumnType;
 use mysql_common::io::ParseBuf;
 
 use super::super::{Open, Reader, hand};
+use crate::hexadecimal::hex;
 use crate::mysql;
 
 /// The charset of bytes that are no text.
@@ -77,6 +78,8 @@ struct Column {
     kind: ColumnType,
     /// What the log says of the type: lengths, digits.
     about: Vec<u8>,
+    /// The charset that the site declares, because the database does not know it.
+    declared: Option<String>,
     /// The charset, where it is not Unicode.
     foreign: Option<String>,
     binary: bool,
@@ -149,12 +152,15 @@ pub(super) async fn shape(
             ColumnType::MYSQL_TYPE_ENUM => enums.next().unwrap_or_default(),
             _ => Vec::new(),
         };
-        let catalogue = open.described.column(&name).map(|column| column.kind.to_ascii_lowercase()).unwrap_or_default();
+        let described = open.described.column(&name);
+        let catalogue = described.map(|column| column.kind.to_ascii_lowercase()).unwrap_or_default();
+        let declared = described.and_then(|column| column.charset.clone());
         let wanted = reader.capture.columns.is_empty() || open.columns.iter().any(|column| column.name == name);
         columns.push(Column {
             wanted,
             kind,
             about: map.get_column_metadata(at).unwrap_or_default().to_vec(),
+            declared,
             foreign: None,
             binary: false,
             unsigned: false,
@@ -406,10 +412,6 @@ fn raw(value: &BinlogValue<'_>) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Column {
     /// The length of a column of fixed length, in bytes (`CHAR`, `BINARY`).
     fn length(&self) -> usize {
@@ -419,6 +421,15 @@ impl Column {
     }
 
     fn text(&self, bytes: &[u8]) -> Result<Cell, Fault> {
+        if let Some(label) = &self.declared {
+            return match charset::decode(bytes, Some(label)) {
+                Ok(text) => Ok(Cell::Made(Value::from(text.as_ref()))),
+                Err(error) => {
+                    let text = format!("column `{}`: {} at byte {} of its text", self.name, error.reason, error.offset);
+                    Err(Fault::new(Code::Malformed, text))
+                }
+            };
+        }
         if let Some(charset) = self.foreign.as_ref().filter(|_| !bytes.is_ascii()) {
             return Ok(Cell::Ask(format!("CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)"), hex(bytes)));
         }
@@ -475,6 +486,7 @@ mod tests {
             wanted,
             kind,
             about: about.to_vec(),
+            declared: None,
             foreign: None,
             binary: false,
             unsigned: false,

@@ -28,7 +28,7 @@ pub(super) fn drops(reader: &Reader) -> bool {
 /// Looks how much of the log the server holds for a reader.
 pub(super) async fn look(reader: &Reader, mark: Option<&Value>) -> Result<Look, Fault> {
     let How::Log { most, .. } = reader.capture.how else { return Ok(Look::default()) };
-    if reader.checked.database != Database::Postgres {
+    if reader.database != Database::Postgres {
         // Nothing is held for us: the server removes its log when it is old enough.
         let bytes = binlog_server::unread(reader, mark).await?;
         let over = bytes.is_some_and(|bytes| bytes > most);

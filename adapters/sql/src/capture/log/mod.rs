@@ -29,6 +29,7 @@ use super::file::{How, Lost};
 use super::hand::{self, Change};
 use super::install::Status;
 use super::position::{Position, Snapshot, TablePosition};
+use super::row::Unread;
 use super::{Place, Reader};
 use crate::file::Database;
 
@@ -149,7 +150,7 @@ async fn hand_over(reader: &Reader, intake: &dyn Intake, told: Vec<Told>) -> Res
             Told::Change(change) => changes.push(change),
             Told::Unreadable { table, id, document, fault } => {
                 hand::over(intake, &endpoint, std::mem::take(&mut changes)).await?;
-                hand::bury(intake, &endpoint, &table, id, &document, fault).await;
+                hand::bury(intake, &endpoint, &table, id, *Unread::whole(document, fault)).await;
             }
         }
     }
@@ -170,7 +171,7 @@ async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
         }
         anew(reader, place).await?;
     }
-    let log = match reader.checked.database {
+    let log = match reader.database {
         Database::Postgres => postgres::open(reader, place.position.log.as_ref()).await?,
         Database::MySql => {
             if place.position.log.is_none() {
@@ -180,17 +181,17 @@ async fn begin(reader: &Reader, place: &mut Place) -> Result<Open, Fault> {
             }
             binlog::open(reader, place.position.log.as_ref()).await?
         }
-        Database::Sqlite | Database::Odbc => return Err(no_log()),
+        Database::Sqlite | Database::Odbc(_) => return Err(no_log()),
     };
     Ok(Open { log, confirmed: Instant::now(), guarded: None, notes: Vec::new(), bytes: None })
 }
 
 /// Why the place in the log is lost, if it is.
 async fn lost(reader: &Reader, position: &Position) -> Result<Option<String>, Fault> {
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => slot::lost(reader, position.log.as_ref()).await,
         Database::MySql => binlog_server::lost(reader, position.log.as_ref()).await,
-        Database::Sqlite | Database::Odbc => Err(no_log()),
+        Database::Sqlite | Database::Odbc(_) => Err(no_log()),
     }
 }
 
@@ -200,11 +201,11 @@ async fn anew(reader: &Reader, place: &mut Place) -> Result<(), Fault> {
     place.position = Position { run: super::new_run(), ..Position::default() };
     place.awaited.clear();
     place.save().await?;
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => slot::renew(reader).await,
         // There is nothing that the server keeps for us.
         Database::MySql => Ok(()),
-        Database::Sqlite | Database::Odbc => Err(no_log()),
+        Database::Sqlite | Database::Odbc(_) => Err(no_log()),
     }
 }
 
@@ -224,9 +225,9 @@ pub(super) async fn settle(reader: &Reader, place: &mut Place, behind: &mut Behi
         return Ok(());
     }
     // Whatever is committed after the place from which a binlog is read stands in it.
-    let now = match reader.checked.database {
+    let now = match reader.database {
         Database::Postgres => reader.source.open_transactions().await?,
-        Database::MySql | Database::Sqlite | Database::Odbc => None,
+        Database::MySql | Database::Sqlite | Database::Odbc(_) => None,
     };
     for name in waiting {
         let then = place.awaited.entry(name.clone()).or_insert_with(|| now.clone());
@@ -246,7 +247,7 @@ pub(super) async fn settle(reader: &Reader, place: &mut Place, behind: &mut Behi
 
 /// Refuses to begin where changes would go unseen; keeps the tables that can be read.
 pub(super) async fn must_be_there(reader: &mut Reader) -> Result<(), Fault> {
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => {
             slot::must_be_there(reader).await?;
             let mut tables = std::mem::take(&mut reader.tables);
@@ -255,40 +256,40 @@ pub(super) async fn must_be_there(reader: &mut Reader) -> Result<(), Fault> {
             Ok(())
         }
         Database::MySql => binlog_server::must_be_there(reader).await,
-        Database::Sqlite | Database::Odbc => Err(no_log()),
+        Database::Sqlite | Database::Odbc(_) => Err(no_log()),
     }
 }
 
 /// Keeps of the tables that are there now those that the log tells of; a sentence for each other.
 pub(super) async fn take_up(reader: &Reader, tables: &mut Vec<super::Open>) -> Result<Vec<String>, Fault> {
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => slot::keep_published(reader, tables).await,
-        Database::MySql | Database::Sqlite | Database::Odbc => Ok(Vec::new()),
+        Database::MySql | Database::Sqlite | Database::Odbc(_) => Ok(Vec::new()),
     }
 }
 
 /// The statements that make what an endpoint needs, in their order.
 pub(super) async fn statements(reader: &Reader) -> Result<Vec<String>, Fault> {
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => slot::statements(reader).await,
         Database::MySql => Ok(Vec::new()),
-        Database::Sqlite | Database::Odbc => Err(no_log()),
+        Database::Sqlite | Database::Odbc(_) => Err(no_log()),
     }
 }
 
 /// The statements that take it away.
 pub(super) fn removal(reader: &Reader) -> Vec<String> {
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => slot::removal(reader),
-        Database::MySql | Database::Sqlite | Database::Odbc => Vec::new(),
+        Database::MySql | Database::Sqlite | Database::Odbc(_) => Vec::new(),
     }
 }
 
 /// What is there.
 pub(super) async fn status(reader: &Reader) -> Result<Status, Fault> {
-    match reader.checked.database {
+    match reader.database {
         Database::Postgres => slot::status(reader).await,
         Database::MySql => binlog_server::status(reader).await,
-        Database::Sqlite | Database::Odbc => Err(no_log()),
+        Database::Sqlite | Database::Odbc(_) => Err(no_log()),
     }
 }
