@@ -163,6 +163,41 @@ async fn a_body_goes_over_the_broker_as_it_is(broker: &'static Broker) {
 
 on_both_brokers!(a_body_goes_over_the_broker_as_it_is);
 
+/// `gatehouse test` and `gatehouse try`, where only what comes beside the body decides.
+#[test]
+fn it_is_tried_and_tested_without_sending_anything() {
+    let put = |name: &str| {
+        format!(
+            "version: 1\nsystem: {name}\nadapter: rest\naddress: http://127.0.0.1:1\nendpoints:\n  put: {{ call: POST / }}\n"
+        )
+    };
+    let place = Place::new(&[
+        ("orders.yaml", ROUTES),
+        ("systems/shop.yaml", SHOP),
+        ("systems/east.yaml", &put("east")),
+        ("systems/west.yaml", &put("west")),
+        ("a.xml", &envelope("<o:route>east</o:route>")),
+        (
+            "tests/pass.yaml",
+            "version: 1\ntests:\n  - { test: by a value, route: by-value, file: a.xml, targets: { east/put: '{\"Body\":{\"order\":{\"no\":\"订单-1\"}}}' } }\n  \
+             - { test: by a path, route: by-path, body: '[1]', meta: { where: north }, targets: { west/put: '[1]' } }\n  \
+             - { test: wrong, route: by-path, body: '[1]', meta: { where: east }, targets: { west/put: '[1]' } }\n",
+        ),
+    ]);
+    let site = place.check().0.expect("a sound site");
+    let failures: Vec<_> = site.tests.iter().map(|test| test.run(&site.systems).failures.len()).collect();
+    assert_eq!(failures, [0, 0, 2], "the third is wrong twice: who gets it, and who does not");
+    let root = place.root().to_str().expect("a path");
+    let file = place.root().join("a.xml");
+    let tried = |more: &[&str]| {
+        let line = ["gatehouse", "try", "by-path", file.to_str().expect("a path"), "--site", root];
+        format!("{:?}", gatehouse::cli::run_line(line.iter().chain(more).map(Into::into)))
+    };
+    let well = format!("{:?}", std::process::ExitCode::SUCCESS);
+    assert_eq!(tried(&["--meta", "where=east"]), well);
+    assert_ne!(tried(&[]), well, "a condition asks for what is not there");
+}
+
 #[test]
 fn what_does_not_go_with_it_is_told() {
     let place = Place::new(&[

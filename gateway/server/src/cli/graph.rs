@@ -35,7 +35,7 @@ fn draw(site: &Site, format: Format) -> String {
     let quote = |word: &str| word.replace('"', "'");
     let node = |name: &str| name.replace(['/', '-', '.'], "_");
     for route in &site.routes {
-        let kind = route.kind.name();
+        let kind = if route.pass.is_some() { "as it came" } else { route.kind.name() };
         let label = format!("{} : {kind}", route.name);
         for source in std::iter::once(route).chain(&route.others) {
             // Writing into a String cannot fail.

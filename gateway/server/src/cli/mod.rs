@@ -71,6 +71,9 @@ enum Command {
         /// Of such a route: what another source has said before, `ENDPOINT=FILE`.
         #[arg(long, value_name = "ENDPOINT=FILE")]
         before: Vec<String>,
+        /// What comes beside the body, as mappings and conditions see it in `meta`: `NAME=VALUE`.
+        #[arg(long, value_name = "NAME=VALUE")]
+        meta: Vec<String>,
         #[command(flatten)]
         site: SiteArgs,
     },
@@ -169,8 +172,8 @@ pub fn run_line(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         Command::Run(site) => runtime.block_on(run::run(&site)),
         Command::Check { live, site } => runtime.block_on(check::run(&site, live)),
         Command::Test(site) => test::run(&site),
-        Command::Try { route, file, from, before, site } => {
-            trial::run(&route, &file, &trial::Sources { from, before }, &site)
+        Command::Try { route, file, from, before, meta, site } => {
+            trial::run(&route, &file, &trial::Sources { from, before, meta }, &site)
         }
         Command::Doctor(site) => runtime.block_on(doctor::run(&site)),
         Command::Schema { kind } => schema::run(kind.as_deref()),

@@ -12,12 +12,14 @@ use gatehouse_core::{Fault, Value};
 
 use super::{SiteArgs, check, out};
 
-/// Who sends what, on a route with several sources.
+/// Who sends what, and what comes beside it.
 pub(super) struct Sources {
     /// Who sends the file.
     pub(super) from: Option<String>,
     /// What others have said before: `ENDPOINT=FILE`.
     pub(super) before: Vec<String>,
+    /// What comes beside the body: `NAME=VALUE`.
+    pub(super) meta: Vec<String>,
 }
 
 pub(super) fn run(route: &str, file: &Path, sources: &Sources, args: &SiteArgs) -> anyhow::Result<ExitCode> {
@@ -41,16 +43,24 @@ pub(super) fn run(route: &str, file: &Path, sources: &Sources, args: &SiteArgs) 
         }
     };
     step("1 decode", &format!("{name}, as `{}` would send it", route.from), Some(&source.body));
-    let mut planned = match route.plan(&source.body, source.document.as_ref(), &Value::map()) {
+    let pair = |word: &String| {
+        let (name, value) = word.split_once('=').with_context(|| format!("`{word}`: expected `--meta NAME=VALUE`"))?;
+        Ok((name.to_owned(), Value::from(value)))
+    };
+    let meta: Value = sources.meta.iter().map(pair).collect::<anyhow::Result<Vec<_>>>()?.into_iter().collect();
+    let mut planned = match route.plan(&source.body, source.document.as_ref(), &meta) {
         Ok(planned) => planned,
         Err(fault) => return Ok(refused("2 map in, validate", &fault)),
     };
     let map = route.map.as_ref().map_or("no mapping", |map| map.name());
-    step(
-        "2 map in",
-        &format!("{map} → {}; it is a sound `{}`", route.kind.name(), route.kind.name()),
-        Some(&planned.body),
-    );
+    match route.pass {
+        Some(_) => step("2 map in", "nothing: it goes through as it came", None),
+        None => step(
+            "2 map in",
+            &format!("{map} → {}; it is a sound `{}`", route.kind.name(), route.kind.name()),
+            Some(&planned.body),
+        ),
+    }
     if let Some(merge) = &route.merge {
         planned = match merged(route, merge, planned, &sources.before)? {
             Ok(planned) => planned,
@@ -58,10 +68,18 @@ pub(super) fn run(route: &str, file: &Path, sources: &Sources, args: &SiteArgs) 
         };
     }
     step("3 key", planned.key.as_deref().unwrap_or("none"), None);
+    let mut reached = false;
     for target in &route.targets {
         let when = target.when.as_ref().map(|when| format!(" when `{}`", when.text())).unwrap_or_default();
         if !planned.targets.iter().any(|wanted| wanted.name == target.name) {
-            step("4 route", &format!("{}{when}: no", target.name), None);
+            let answered = route.request && reached;
+            let word = if answered { "not asked: the caller has its answer" } else { "no" };
+            step("4 route", &format!("{}{when}: {word}", target.name), None);
+            continue;
+        }
+        reached = true;
+        if route.pass.is_some() {
+            step("4 route", &format!("{}{when}: yes, as it came", target.name), None);
             continue;
         }
         let map = target.map.as_ref().map_or("as it is", |map| map.name());
