@@ -120,7 +120,7 @@ impl Port {
         let sent = Sent { bytes, content_type, media, version, proven, action, traceparent, max };
         let reader = self.reader.clone();
         let taken = parse(size, From::Caller, move || reader.read(sent)).await.map_err(refuse)??;
-        let Taken { listener, version, addressing, arrival, once } = taken;
+        let Taken { listener, version, addressing, mut arrival, once } = taken;
         let refuse = |fault: Fault| Refusal {
             related: addressing.as_ref().map(Addressing::refusal).unwrap_or_default(),
             proven: true,
@@ -130,6 +130,10 @@ impl Port {
             Some(admission) => admission,
             None => admit(&listener).map_err(refuse)?,
         };
+        if !admission.wants.document {
+            // A tree is many times as large as its document: not while the bus is waited for.
+            arrival.document = None;
+        }
         let (told, id) = (admission.clone(), arrival.id.clone());
         let body = listener.answers_with_body().then(|| arrival.body.clone());
         let receipt = self.intake.accept(admission, arrival).await.map_err(|mut fault| {

@@ -31,6 +31,9 @@ pub fn skim(bytes: &[u8], charset: Option<&str>, limits: &BodyLimits, reading: &
     decode(bytes, charset, limits).map(|element| element.to_value())
 }
 
+/// The most prefixes that are bound at a time: each name looks through them.
+const MAX_BINDINGS: usize = 64;
+
 /// Bytes that may begin a local name, and those that may stand in one. What is not ASCII is the gate's.
 const START: u8 = 1;
 const PART: u8 = 2;
@@ -211,6 +214,9 @@ impl<'a, 'r> Skimmer<'a, 'r> {
                 return None;
             }
             self.bindings.push((prefix, raw));
+        }
+        if self.bindings.len() > MAX_BINDINGS {
+            return None;
         }
         if !tag.name.prefix.is_empty() {
             self.namespace(tag.name.prefix)?;
@@ -507,6 +513,19 @@ mod tests {
             let error = skim(broken.as_bytes(), None, &BodyLimits::default(), &reading).unwrap_err();
             assert_eq!(Err(error), decode(broken.as_bytes(), None, &BodyLimits::default()), "{broken}");
         }
+    }
+
+    #[test]
+    fn many_prefixes_are_the_trees() {
+        let one = |n: usize| format!("<a xmlns:p{n}='u'>");
+        let nested =
+            |depth: usize| format!("{}<p0:b/>{}", (0..depth).map(one).collect::<String>(), "</a>".repeat(depth));
+        assert!(alone(&nested(MAX_BINDINGS - 1), &Reading::default()).is_some(), "`xml` is one of them");
+        let more = nested(MAX_BINDINGS);
+        let deep = BodyLimits { depth: 100, ..BodyLimits::default() };
+        assert!(Skimmer::new(&more, &deep).skim(&Reading::default()).is_none());
+        let tree = decode(more.as_bytes(), None, &deep).map(|element| element.to_value());
+        assert_eq!(skim(more.as_bytes(), None, &deep, &Reading::whole()), tree);
     }
 
     #[test]
