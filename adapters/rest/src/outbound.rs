@@ -17,7 +17,7 @@ use gatehouse_net::parse::parse;
 use gatehouse_net::retry::retry_after;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::response::Parts;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::file::{Called, Checked};
@@ -37,20 +37,17 @@ impl Outbound for Caller {
         let called = called
             .ok_or_else(|| Fault::new(Code::Misconfigured, format!("there is no endpoint `{}`", call.endpoint)))?;
         let request = self.request(called, &call)?;
-        let sent = describe(
-            request.method(),
-            request.uri().path_and_query().map_or("/", |target| target.as_str()),
-            request.body(),
-        );
-        let exchange = Exchange { sent: Some(sent.clone()), answered: None };
-        let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange))?;
+        let sent = Sent::of(&request);
+        let response = self.client.send(request).await.map_err(|fault| fault.exchange(sent.unanswered()))?;
         let (parts, bytes) = response.into_parts();
-        if call.passed.is_some() {
-            return pass(sent, &parts, bytes);
-        }
-        let read = Answer::read(called, &parts, &bytes, self.checked.limits.body).await;
-        let read = read.map_err(|fault| fault.exchange(answered(sent.clone(), parts.status, &bytes)))?;
-        judge(called, sent, parts, &bytes, read)
+        let judged = match call.passed {
+            Some(_) => pass(&parts, &bytes),
+            None => match Answer::read(called, &parts, &bytes, self.checked.limits.body).await {
+                Ok(read) => judge(called, &parts, &bytes, read),
+                Err(fault) => Err(fault),
+            },
+        };
+        judged.map_err(|fault| fault.exchange(sent.answered(parts.status, &bytes)))
     }
 
     async fn probe(&self) -> Result<String, Fault> {
@@ -183,14 +180,31 @@ impl Answer {
     }
 }
 
-fn answered(sent: String, status: StatusCode, bytes: &Bytes) -> Exchange {
-    Exchange { sent: Some(sent), answered: Some(format!("{status}\n{}", Exchange::excerpt(bytes))) }
+/// What was sent; written out only where it failed, for nobody reads the rest.
+struct Sent {
+    method: Method,
+    target: Uri,
+    body: Bytes,
+}
+
+impl Sent {
+    fn of(request: &Request<Bytes>) -> Self {
+        Self { method: request.method().clone(), target: request.uri().clone(), body: request.body().clone() }
+    }
+
+    fn unanswered(&self) -> Exchange {
+        let target = self.target.path_and_query().map_or("/", |target| target.as_str());
+        Exchange { sent: Some(describe(&self.method, target, &self.body)), answered: None }
+    }
+
+    fn answered(&self, status: StatusCode, bytes: &Bytes) -> Exchange {
+        Exchange { answered: Some(format!("{status}\n{}", Exchange::excerpt(bytes))), ..self.unanswered() }
+    }
 }
 
 /// What HTTP, the content type and the endpoint's own rule say of an answer.
-fn judge(called: &Called, sent: String, parts: Parts, bytes: &Bytes, answer: Answer) -> Result<Reply, Fault> {
+fn judge(called: &Called, parts: &Parts, bytes: &Bytes, answer: Answer) -> Result<Reply, Fault> {
     let status = parts.status;
-    let exchange = answered(sent, status, bytes);
     let Answer { media, body, opened } = answer;
     let declared = parts.headers.contains_key(CONTENT_TYPE);
     let protocol = by_status(status, &parts.headers);
@@ -204,20 +218,19 @@ fn judge(called: &Called, sent: String, parts: Parts, bytes: &Bytes, answer: Ans
         // An HTML page instead of an answer is a login page or a proxy's.
         (Err(fault), None) => {
             let text = format!("it answered {status}, but not in JSON or XML: {}", fault.public);
-            return Err(Fault::new(Code::BadAnswer, text).exchange(exchange));
+            return Err(Fault::new(Code::BadAnswer, text));
         }
     };
     if let (Err(error), true) = (opened, status.is_success()) {
-        return Err(Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")).exchange(exchange));
+        return Err(Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")));
     }
-    called.outcome.judge(i64::from(status.as_u16()), &body, &exchange, protocol)?;
-    Ok(Reply { body, exchange, ..Reply::default() })
+    called.outcome.judge(i64::from(status.as_u16()), &body, &Exchange::default(), protocol)?;
+    Ok(Reply { body, ..Reply::default() })
 }
 
 /// The answer to a body that was sent as it came: whatever the system says goes back, a SOAP fault with 500 like any other. What says
 /// that nobody was asked (credentials of ours, a redirect, a busy or missing server) is no answer of its.
-fn pass(sent: String, parts: &Parts, bytes: Bytes) -> Result<Reply, Fault> {
-    let exchange = answered(sent, parts.status, &bytes);
+fn pass(parts: &Parts, bytes: &Bytes) -> Result<Reply, Fault> {
     let is_asked = match parts.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => false,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => false,
@@ -225,11 +238,11 @@ fn pass(sent: String, parts: &Parts, bytes: Bytes) -> Result<Reply, Fault> {
         status => !status.is_redirection() && !status.is_informational(),
     };
     if let Some(fault) = by_status(parts.status, &parts.headers).filter(|_| !is_asked) {
-        return Err(fault.exchange(exchange));
+        return Err(fault);
     }
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let passed = Some(Passed { body: bytes, content_type, status: Some(parts.status.as_u16()) });
-    Ok(Reply { passed, exchange, ..Reply::default() })
+    let passed = Some(Passed { body: bytes.clone(), content_type, status: Some(parts.status.as_u16()) });
+    Ok(Reply { passed, ..Reply::default() })
 }
 
 /// What the status alone says; `None` is yes.

@@ -43,12 +43,16 @@ pub struct ClaimsConfig {
     /// How long a file stays after its parcel was settled: an acknowledgement that was on its way when the connection or
     /// the process died has not arrived, and the parcel comes again and must find its body. Zero: it goes at once.
     pub linger: Duration,
+    /// Whether requests of waiting callers are for the bus as large as anything else; not where they never leave the process.
+    pub requests: bool,
 }
 
 /// A bus for bodies of any size.
 pub struct Claims {
     bus: Arc<dyn Bus>,
     shelf: Arc<Shelf>,
+    /// Whether large requests wait there too.
+    requests: bool,
     /// The queues whose parcels may refer to a file.
     queues: Mutex<BTreeSet<String>>,
 }
@@ -63,6 +67,7 @@ impl Claims {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.folder)?;
         let claims = Arc::new(Self {
             bus,
+            requests: config.requests,
             queues: Mutex::default(),
             shelf: Arc::new(Shelf { folder: config.folder, above: config.above, linger: config.linger }),
         });
@@ -124,7 +129,7 @@ impl Bus for Claims {
     }
 
     async fn request(&self, queue: &str, mut parcel: Parcel, deadline: Duration) -> Result<Parcel, RequestError> {
-        let left = self.shelf.leave(&mut parcel, None).await;
+        let left = if self.requests { self.shelf.leave(&mut parcel, None).await } else { Ok(None) };
         let left = left.map_err(|error| RequestError::Unavailable(error.to_string()))?;
         let mut answer = match self.bus.request(queue, parcel, deadline).await {
             Ok(answer) => answer,
@@ -403,8 +408,8 @@ mod tests {
     async fn world() -> World {
         let folder = tempfile::tempdir().unwrap();
         let bus = Arc::new(Embedded::open(&folder.path().join("bus.db")).unwrap());
-        let config =
-            ClaimsConfig { folder: folder.path().join("claims"), above: 100, keep: SOON, linger: Duration::ZERO };
+        let claims = folder.path().join("claims");
+        let config = ClaimsConfig { folder: claims, above: 100, keep: SOON, linger: Duration::ZERO, requests: true };
         let claims = Claims::new(bus, config).unwrap();
         let request = QueueSpec { request: true, ..QueueSpec::default() };
         let queues = [(QUEUE.to_owned(), QueueSpec::default()), (ASK.to_owned(), request)].into();

@@ -9,7 +9,7 @@ use crate::value::Value;
 pub struct Reply {
     /// The decoded body; `Null` where there was none.
     pub body: Value,
-    /// What went over the wire, for the journey.
+    /// What went over the wire, where the adapter has written it out.
     pub exchange: Exchange,
     /// Parts of the delivery that it will never take, while it took the others: each becomes a dead letter of its own.
     pub refused: Vec<Refused>,

@@ -45,7 +45,9 @@ pub(super) async fn bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -
     data_folder(gateway, root)?;
     let (folder, above, keep) = (root.join(&gateway.claims.folder), gateway.claims.above, gateway.claims.keep);
     let failed = format!("cannot make the folder of `claims`, {}", folder.display());
-    Ok(Claims::new(bus, ClaimsConfig { folder, above, keep, linger: CLAIM_LINGER }).context(failed)?)
+    let requests = gateway.bus.is_some();
+    let config = ClaimsConfig { folder, above, keep, linger: CLAIM_LINGER, requests };
+    Ok(Claims::new(bus, config).context(failed)?)
 }
 
 async fn bare_bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -> anyhow::Result<Arc<dyn Bus>> {
