@@ -171,12 +171,9 @@ macro_rules! on_logs {
 use log::{
     a_large_transaction_is_read_in_pieces, a_log_tells_every_change_and_its_before,
     a_log_without_the_row_before_says_so_by_leaving_it_out, a_lost_place_is_told_and_read_anew_where_that_is_declared,
-    a_slot_that_holds_too_much_is_told_or_let_go, hours_are_kept, tables_of_a_log_that_come_later_are_taken_up,
+    hours_are_kept, tables_of_a_log_that_come_later_are_taken_up,
 };
-use steady::{
-    a_log_that_was_let_go_is_read_anew_after_a_kill, a_value_of_a_log_that_cannot_be_read_is_a_letter,
-    much_that_is_not_read_is_passed_over_in_steps,
-};
+use steady::{a_value_of_a_log_that_cannot_be_read_is_a_letter, much_that_is_not_read_is_passed_over_in_steps};
 use ways::every_type_is_the_same_in_the_log;
 use workload::{a_log_follows_a_random_workload, a_log_is_followed_while_its_server_is_killed};
 
@@ -186,13 +183,11 @@ on_logs!(
     a_log_tells_every_change_and_its_before,
     a_log_without_the_row_before_says_so_by_leaving_it_out,
     a_lost_place_is_told_and_read_anew_where_that_is_declared,
-    a_slot_that_holds_too_much_is_told_or_let_go,
     tables_of_a_log_that_come_later_are_taken_up,
     a_large_transaction_is_read_in_pieces,
     hours_are_kept,
     a_log_follows_a_random_workload,
     a_backfill_beside_a_log_goes_on_after_kills,
-    a_log_that_was_let_go_is_read_anew_after_a_kill,
 );
 
 on_logs!(

@@ -38,6 +38,16 @@ impl Database {
         Some(Self::at(kind, url, None).await)
     }
 
+    /// One more of its kind.
+    pub(super) async fn another(&self) -> Option<Self> {
+        Some(Self { odbc: self.odbc, ..Self::new(self.kind).await? })
+    }
+
+    /// Whether the gateway reaches it by ODBC.
+    pub(super) fn by_driver(&self) -> bool {
+        self.odbc
+    }
+
     /// On a server of its own that may be killed.
     pub(super) async fn on_its_own(kind: &'static str) -> Option<Self> {
         server(kind)?;

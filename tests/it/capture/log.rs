@@ -169,8 +169,12 @@ pub(super) async fn a_lost_place_is_told_and_read_anew_where_that_is_declared(da
     running.gateway.stop().await;
 }
 
-/// PostgreSQL: a slot that is not read holds the server's log; above the bound it is told, or let go.
-pub(super) async fn a_slot_that_holds_too_much_is_told_or_let_go(database: &Database) {
+/// PostgreSQL: a slot that is not read holds the server's log; above the bound it is told, or let go. A server of its own: what other tests
+/// write counts too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_holds_too_much_is_told_or_let_go() {
+    let Some(database) = Database::on_its_own("postgres").await else { return };
+    let database = &database;
     let mut session = database.session().await;
     session.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(40))").await;
     session.run("CREATE TABLE noise (id INT PRIMARY KEY, v TEXT)").await;

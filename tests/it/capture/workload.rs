@@ -75,12 +75,13 @@ async fn follow_each(first: &Database, capture: &str, deletes: bool) {
     let run = async |(at, seed)| {
         if at == 0 {
             follow(first, capture, deletes, seed, STEPS.0).await;
-        } else if let Some(database) = Database::new(first.kind).await {
+        } else if let Some(database) = first.another().await {
             follow(&database, capture, deletes, seed, STEPS.1).await;
             database.end().await;
         }
     };
-    let runs: Vec<_> = seeds(SEEDS).into_iter().enumerate().map(run).collect();
+    let usual = if first.by_driver() { SEEDS.min(3) } else { SEEDS };
+    let runs: Vec<_> = seeds(usual).into_iter().enumerate().map(run).collect();
     stream::iter(runs).buffer_unordered(BESIDE).collect::<()>().await;
 }
 
@@ -101,6 +102,8 @@ async fn follow(database: &Database, capture: &str, deletes: bool, seed: u64, st
         "orders.yaml",
         "version: 1\nroutes:\n  - route: rows\n    from: src/rows\n    map: change\n    type: row\n    key: key\n    to: [{ target: sink/put, order_by: key, retry: { attempts: 30, first: 100ms, max: 1s } }]\n",
     );
+    // By ODBC the command below has a SQLite of its own: beside ours in one process, each would undo the other's locks on the file.
+    drop(session);
     if !capture.contains("watermark") {
         assert!(gatehouse(&place, &["capture", "install", "src/rows", "--yes"]).await);
     }
