@@ -59,7 +59,7 @@ pub(crate) fn part_id(delivery_id: &str, index: usize, count: usize) -> String {
     let mut hash = Sha256::new();
     hash.update(delivery_id);
     hash.update((index as u64).to_be_bytes());
-    crate::hex(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..16])
 }
 
 impl Checker<'_> {

@@ -13,7 +13,6 @@ pub mod connect;
 mod dialect;
 mod file;
 mod group;
-mod hexadecimal;
 mod lines;
 mod live;
 mod mysql;
@@ -72,12 +71,6 @@ impl Adapter for Sql {
         let checked = file::check(file, site, problems)?;
         Some(Arc::new(SqlSystem { checked: Arc::new(checked) }))
     }
-}
-
-/// Bytes as hexadecimal digits. Each row has an id of them.
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 struct SqlSystem {

@@ -17,7 +17,6 @@ use mysql_common::proto::codec::error::PacketCodecError;
 use crate::ask::{Asked, MAX_ROWS};
 use crate::capture::source::{Query, Raw, Source};
 use crate::file::{Checked, Database, Mode, Table};
-use crate::hexadecimal::hex;
 use crate::outbound::{Backend, GROUP_LOCK, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::statement;
 use crate::work::{Row, Work};
@@ -93,11 +92,8 @@ impl MySql {
             for some in pieces(&run) {
                 let Some(first) = some.first() else { continue };
                 let bound = |row: &&Row| {
-                    let value = |(column, value): &(String, Value)| match row.raw(column) {
-                        Some(bytes) => bind(&bytes.as_deref().map_or(Value::Null, |bytes| Value::from(hex(bytes)))),
-                        None => bind(value),
-                    };
-                    statement::bound(row).into_iter().map(value).collect::<Vec<_>>()
+                    let given = |(column, value): &(String, Value)| bind(&row.given(column, value));
+                    statement::bound(row).into_iter().map(given).collect::<Vec<_>>()
                 };
                 let values = some.iter().flat_map(bound).collect();
                 let sql = statement::write(DATABASE, first, some.len());

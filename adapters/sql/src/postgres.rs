@@ -21,7 +21,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::ask::{Asked, MAX_ROWS, is_query};
 use crate::capture::source::{Query, Raw, Source};
 use crate::file::{Checked, Database, Mode};
-use crate::hexadecimal::hex;
 use crate::live::catalogue;
 use crate::outbound::{Backend, GROUP_LOCK, Kind, Written, fault, missing, outcomes, rows_of, still_entered};
 use crate::statement;
@@ -247,12 +246,9 @@ impl Backend for Postgres {
 
 /// Rows of one shape as one JSON document: a list where they are inserted.
 fn document(rows: &[&Row]) -> String {
-    let value = |row: &Row, column: &str, value: &Value| match row.raw(column) {
-        Some(bytes) => bytes.as_deref().map_or(Value::Null, |bytes| Value::from(hex(bytes))),
-        None => value.clone(),
-    };
     let object = |row: &&Row| {
-        row.columns.iter().map(|(column, given)| (column.clone(), value(row, column, given))).collect::<Value>()
+        let given = |(column, value): &(String, Value)| (column.clone(), row.given(column, value).into_owned());
+        row.columns.iter().map(given).collect::<Value>()
     };
     match rows {
         [row] if matches!(row.mode, Mode::Update | Mode::Delete) => text_of(&object(row)),

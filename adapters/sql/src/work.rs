@@ -1,5 +1,7 @@
 //! What one delivery writes: rows with their values, computed before any connection is taken.
 
+use std::borrow::Cow;
+
 use gatehouse_core::Value;
 use gatehouse_core::adapter::Call;
 use gatehouse_core::expr::{Expression, Scope};
@@ -36,6 +38,14 @@ impl Row {
     /// The bytes that are written into a column, where they are not the database's to make.
     pub(crate) fn raw(&self, column: &str) -> Option<&Option<Vec<u8>>> {
         self.raw.iter().find(|(name, _)| name == column).map(|(_, bytes)| bytes)
+    }
+
+    /// What a statement is given for a column: its value, or the digits of which the statement makes its bytes.
+    pub(crate) fn given<'a>(&self, column: &str, value: &'a Value) -> Cow<'a, Value> {
+        match self.raw(column) {
+            Some(bytes) => Cow::Owned(bytes.as_ref().map_or(Value::Null, |bytes| Value::from(hex::encode(bytes)))),
+            None => Cow::Borrowed(value),
+        }
     }
 }
 

@@ -119,13 +119,7 @@ pub fn delivery_id(message_id: &str, source: &str, route: &str, target: &str, ge
         hash.update(part);
     }
     hash.update(generation.to_be_bytes());
-    let digest = hash.finalize();
-    digest[..16].iter().fold(String::with_capacity(32), |mut id, byte| {
-        for nibble in [byte >> 4, byte & 15] {
-            id.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-        id
-    })
+    hex::encode(&hash.finalize()[..16])
 }
 
 #[cfg(test)]

@@ -19,12 +19,7 @@ pub(crate) fn id(text: &str) -> String {
     if text.len() <= LONGEST_ID {
         return clean(text);
     }
-    let mut hash = String::with_capacity(71);
-    hash.push_str("sha256:");
-    for byte in Sha256::digest(text.as_bytes()) {
-        hash.push_str(&format!("{byte:02x}"));
-    }
-    hash
+    format!("sha256:{}", hex::encode(Sha256::digest(text.as_bytes())))
 }
 
 /// The system of a `system/endpoint`.

@@ -82,7 +82,7 @@ pub(crate) fn row_id(run: &str, table: &str, document: &[u8]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    crate::hex(&hash.finalize()[..20])
+    hex::encode(&hash.finalize()[..20])
 }
 
 /// The arrival that a change becomes.

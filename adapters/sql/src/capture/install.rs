@@ -48,8 +48,7 @@ fn trigger(endpoint: &str, table: &str, ending: &str) -> String {
     hash.update(endpoint);
     hash.update([0]);
     hash.update(table);
-    let hex: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("gatehouse_{hex}_{ending}")
+    format!("gatehouse_{}_{ending}", hex::encode(&hash.finalize()[..6]))
 }
 
 /// Whether the documents of changes are asked for as digits of their bytes: a PostgreSQL without a charset does not give others

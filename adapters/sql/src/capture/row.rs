@@ -6,7 +6,6 @@ use gatehouse_core::{Value, charset, json};
 
 use super::hand;
 use super::{Open, source::Document};
-use crate::hexadecimal::{hex, unhex};
 
 /// A row and its document, in Unicode.
 #[derive(Debug)]
@@ -60,7 +59,7 @@ impl Open {
         let plain: String = bytes.iter().copied().map(char::from).collect();
         let value = match hand::decode(&plain) {
             Ok(value) => value,
-            Err(fault) => return Err(Unread::whole(format!("\\x{}", hex(bytes)), fault)),
+            Err(fault) => return Err(Unread::whole(format!("\\x{}", hex::encode(bytes)), fault)),
         };
         let Value::Map(fields) = value else {
             return Err(Unread::whole(plain, Fault::new(Code::Malformed, "the row is no object")));
@@ -98,13 +97,13 @@ impl Open {
         let declared =
             self.columns.iter().find(|known| known.name == column).and_then(|known| known.charset.as_deref());
         let bytes = match (declared, digits) {
-            (Some(_), true) => text.strip_prefix("\\x").and_then(unhex).ok_or_else(|| {
+            (Some(_), true) => text.strip_prefix("\\x").and_then(|digits| hex::decode(digits).ok()).ok_or_else(|| {
                 let why = "its trigger is older than `charset`, and wrote what the database took it for: run `gatehouse capture install`";
                 (Value::from(text.as_str()), why.to_owned())
             })?,
             _ => latin(&text),
         };
-        let told = |why: String| (Value::from(format!("\\x{}", hex(&bytes))), why);
+        let told = |why: String| (Value::from(format!("\\x{}", hex::encode(&bytes))), why);
         match declared {
             Some(label) => charset::decode(&bytes, Some(label))
                 .map(|text| Value::from(text.as_ref()))

@@ -42,9 +42,10 @@ impl SiteFiles for NoFiles {
     }
 }
 
-/// The table, and how often it was asked.
+/// The table, how often it was asked, and which of these times it is gone.
 struct Numbers {
     asked: watch::Sender<usize>,
+    gone: usize,
 }
 
 #[async_trait]
@@ -52,6 +53,9 @@ impl Source for Numbers {
     async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
         let after = query.values.first().and_then(Value::to_plain_text).and_then(|text| text.parse().ok()).unwrap_or(0);
         self.asked.send_modify(|asked| *asked += 1);
+        if *self.asked.borrow() == self.gone {
+            return Err(Fault::new(Code::Unreachable, "gone"));
+        }
         Ok((after + 1..=ROWS.min(after + 10)).map(|id| vec![Some(format!("{{\"id\":{id}}}").into_bytes())]).collect())
     }
 
@@ -182,7 +186,7 @@ fn run(stuck: Option<usize>) -> Run {
     let open = Open { described, columns: vec![id.clone()], key: vec![id], order_by: vec!["id".to_owned()] };
     let checked = Arc::new(checked());
     let capture = checked.captures[0].1.clone();
-    let source = Arc::new(Numbers { asked });
+    let source = Arc::new(Numbers { asked, gone: 0 });
     let tables = vec![open.clone()];
     let database = checked.database;
     let reader = Reader { checked, database, endpoint: "rows".to_owned(), capture, source, password: None, tables };
@@ -263,31 +267,9 @@ async fn a_reader_that_dies_with_a_piece_read_ahead_leaves_no_gap() {
 
 #[tokio::test]
 async fn a_source_that_fails_ahead_costs_nothing_that_was_handed_over() {
-    struct Fails(Numbers);
-
-    #[async_trait]
-    impl Source for Fails {
-        async fn fetch(&self, query: &Query) -> Result<Vec<Raw>, Fault> {
-            let rows = self.0.fetch(query).await?;
-            if *self.0.asked.borrow() == 4 { Err(Fault::new(Code::Unreachable, "gone")) } else { Ok(rows) }
-        }
-
-        async fn change(&self, _statements: &[Query]) -> Result<(), Fault> {
-            unreachable!("nothing is changed")
-        }
-
-        async fn define(&self, _statements: &[String]) -> Result<(), Fault> {
-            unreachable!("nothing is changed")
-        }
-
-        async fn open_transactions(&self) -> Result<Option<BTreeSet<String>>, Fault> {
-            Ok(None)
-        }
-    }
-
     let mut run = run(None);
     let (asked, count) = watch::channel(0);
-    run.reader.source = Arc::new(Fails(Numbers { asked }));
+    run.reader.source = Arc::new(Numbers { asked, gone: 4 });
     if let Some(taker) = Arc::get_mut(&mut run.taker) {
         taker.asked = count;
     }

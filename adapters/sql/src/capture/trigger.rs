@@ -15,7 +15,6 @@ use super::row::Unread;
 use super::source::{Query, Raw};
 use super::{Open, Reader};
 use crate::file::Database;
-use crate::hexadecimal::{hex, unhex};
 use crate::statement::quote;
 
 /// One row of the table of changes.
@@ -104,7 +103,7 @@ fn read(row: Raw, digits: bool) -> Option<Written> {
     let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes?).ok();
     let (seq, id, table, op) = (text(next())?, text(next())?, text(next())?, text(next())?);
     let document = |bytes: Option<Vec<u8>>| match digits {
-        true => unhex(&text(bytes)?),
+        true => hex::decode(text(bytes)?).ok(),
         false => bytes,
     };
     let (before, after) = (document(next()), document(next()));
@@ -117,7 +116,7 @@ fn read(row: Raw, digits: bool) -> Option<Written> {
 fn plan(reader: &Reader, row: &Written) -> Result<Vec<Change>, Box<Unread>> {
     let shown = || {
         let document = row.after.as_ref().or(row.before.as_ref()).cloned().unwrap_or_default();
-        String::from_utf8(document).unwrap_or_else(|error| format!("\\x{}", hex(error.as_bytes())))
+        String::from_utf8(document).unwrap_or_else(|error| format!("\\x{}", hex::encode(error.as_bytes())))
     };
     let refused = |code, text: String| Unread::whole(shown(), Fault::new(code, text));
     let open = reader.tables.iter().find(|open| open.name() == row.table);

@@ -8,7 +8,6 @@ use gatehouse_core::number::Number;
 use odbc_api::{ColumnDescription, Cursor, DataType, Error};
 
 use crate::capture::source::{Column, Document, Raw, Texts};
-use crate::hexadecimal::hex;
 
 /// What a statement answered.
 #[derive(Debug, Default)]
@@ -45,7 +44,7 @@ pub(super) fn read(cursor: &mut impl Cursor, answer: &mut Answer, most: usize) -
                 false => row.get_text(at, &mut bytes)?,
             };
             if there && is_binary(kind) {
-                bytes = format!("\\x{}", hex(&bytes)).into_bytes();
+                bytes = format!("\\x{}", hex::encode(&bytes)).into_bytes();
             }
             read.push(there.then_some(bytes));
         }
@@ -114,9 +113,8 @@ impl Answer {
     ///
     /// # Errors
     /// As [`Self::texts`].
-    pub(super) fn objects(mut self) -> Result<Vec<Value>, Fault> {
-        let columns = std::mem::take(&mut self.columns);
-        let named = Self { columns: columns.clone(), ..self };
+    pub(super) fn objects(self) -> Result<Vec<Value>, Fault> {
+        let columns = self.columns.clone();
         let object = |row: Texts| {
             let field = |(text, (name, kind)): (Option<String>, &(String, DataType))| {
                 let value = match text {
@@ -128,7 +126,7 @@ impl Answer {
             };
             row.into_iter().zip(&columns).map(field).collect()
         };
-        Ok(named.texts()?.into_iter().map(object).collect())
+        Ok(self.texts()?.into_iter().map(object).collect())
     }
 
     /// The rows as documents of these columns; what the answer has beyond them says whether a row is past.
@@ -157,7 +155,7 @@ impl Answer {
 fn write(into: &mut Vec<u8>, column: &Column, kind: &DataType, value: Option<&[u8]>) {
     let Some(bytes) = value else { return into.extend_from_slice(b"null") };
     if column.charset.is_some() && !is_any_number(kind) && !is_binary(kind) {
-        return into.extend(format!("\"\\\\x{}\"", hex(bytes)).into_bytes());
+        return into.extend(format!("\"\\\\x{}\"", hex::encode(bytes)).into_bytes());
     }
     let text = std::str::from_utf8(bytes).ok();
     if let (true, Some(number)) = (is_any_number(kind), text.and_then(number)) {

@@ -13,7 +13,6 @@ use mysql_async::consts::ColumnType;
 use mysql_common::io::ParseBuf;
 
 use super::super::{Open, Reader, hand};
-use crate::hexadecimal::hex;
 use crate::mysql;
 
 /// The charset of bytes that are no text.
@@ -313,7 +312,7 @@ impl Shape {
                 Cell::Made(Value::from(self.moment(value, digits).ok_or_else(odd)?))
             }
             (Kind::MYSQL_TYPE_GEOMETRY, Got::Bytes(shape)) => {
-                let hex = hex(shape.get(4..).unwrap_or_default());
+                let hex = hex::encode(shape.get(4..).unwrap_or_default());
                 Cell::Ask("ST_AsText(ST_GeomFromWKB(UNHEX(?)))".to_owned(), hex)
             }
             (_, Got::Bytes(bytes)) if column.kind.is_numeric_type() || column.kind == Kind::MYSQL_TYPE_NEWDECIMAL => {
@@ -323,7 +322,7 @@ impl Shape {
                 let length = if column.kind == Kind::MYSQL_TYPE_STRING { column.length() } else { 0 };
                 // The log leaves zeros at the end of a BINARY off.
                 let zeros = length.saturating_sub(bytes.len());
-                Cell::Made(Value::from(format!("\\x{}{}", hex(bytes), "00".repeat(zeros))))
+                Cell::Made(Value::from(format!("\\x{}{}", hex::encode(bytes), "00".repeat(zeros))))
             }
             (_, Got::Bytes(bytes)) => column.text(bytes)?,
             // Narrow numbers come as signed ones.
@@ -405,7 +404,7 @@ fn fraction(micros: u32, digits: u8) -> String {
 fn raw(value: &BinlogValue<'_>) -> String {
     match value {
         BinlogValue::Value(Got::Bytes(bytes)) => {
-            String::from_utf8(bytes.clone()).unwrap_or_else(|_| format!("\\x{}", hex(bytes)))
+            String::from_utf8(bytes.clone()).unwrap_or_else(|_| format!("\\x{}", hex::encode(bytes)))
         }
         BinlogValue::Value(value) => value.as_sql(true),
         BinlogValue::Jsonb(_) | BinlogValue::JsonDiff(_) => String::new(),
@@ -431,7 +430,10 @@ impl Column {
             };
         }
         if let Some(charset) = self.foreign.as_ref().filter(|_| !bytes.is_ascii()) {
-            return Ok(Cell::Ask(format!("CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)"), hex(bytes)));
+            return Ok(Cell::Ask(
+                format!("CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)"),
+                hex::encode(bytes),
+            ));
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Fault::new(Code::Malformed, format!("`{}` holds a text that is not UTF-8", self.name)))?;

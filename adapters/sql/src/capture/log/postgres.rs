@@ -337,7 +337,7 @@ async fn made(
         let now = tuples::look_up(reader, open, &row, &missing).await?;
         let hash = Sha256::digest(now.as_ref().map(json::encode).unwrap_or_default());
         id.push('-');
-        id.extend(hash.iter().take(6).map(|byte| format!("{byte:02x}")));
+        id.push_str(&hex::encode(&hash[..6]));
         if let Some(now) = now {
             row = tuples::together(row, now);
             text = String::from_utf8_lossy(&json::encode(&row)).into_owned();

@@ -33,10 +33,9 @@ pub(super) fn name(reader: &Reader) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let hex: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let words: String = format!("{}_{}", reader.checked.name, reader.endpoint).chars().map(plain).take(40).collect();
-    format!("gatehouse_{words}_{hex}")
+    format!("gatehouse_{words}_{}", hex::encode(&hash.finalize()[..5]))
 }
 
 /// What the server says of a slot.

@@ -190,7 +190,7 @@ impl Desk {
                 return Ok(Merged::Apart(fault.verdict(Verdict::Reject)));
             }
         };
-        let sent = hex(&Sha256::digest(json::encode(&merged.body)));
+        let sent = hex::encode(Sha256::digest(json::encode(&merged.body)));
         // What changed is sent even where the record came out the same: a gateway may have died after it had published one that
         // nobody saved, and whose arrival was overtaken by this one.
         if generation == 0 && !changed && golden.state.sent.as_deref() == Some(&sent) {
@@ -217,11 +217,7 @@ fn publication(key: &str, revision: i64, sent: &str) -> String {
     hash.update(key);
     hash.update(revision.to_be_bytes());
     hash.update(sent);
-    hex(&hash.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]
