@@ -224,7 +224,7 @@ fn judge(called: &Called, parts: &Parts, bytes: &Bytes, answer: Answer) -> Resul
     if let (Err(error), true) = (opened, status.is_success()) {
         return Err(Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")));
     }
-    called.outcome.judge(i64::from(status.as_u16()), &body, &Exchange::default(), protocol)?;
+    called.outcome.judge(i64::from(status.as_u16()), &body, protocol)?;
     Ok(Reply { body, ..Reply::default() })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gatehouse_core::Value;
 use gatehouse_core::expr::Scope;
-use gatehouse_core::fault::{Code, Exchange, Fault, Verdict};
+use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::limits::BodyLimits;
 use gatehouse_core::xml::{self, Element};
 use gatehouse_net::body::From;
@@ -50,36 +50,28 @@ pub(crate) async fn hear(
     proof: Option<AnswerProof>,
     parts: Parts,
     bytes: Bytes,
-    exchange: &Exchange,
 ) -> Result<Said, Fault> {
-    let told = exchange.clone();
     let work = move |bytes: &Bytes| {
         let answer = Answer::read(&parts, bytes, operation.max_answer, proof.as_ref());
         let code = i64::from(parts.status.as_u16());
         if keeper.is_some_and(|keeper| keeper.is_expired(code, || answer.value())) {
             // Not sent again here: whether this call had an effect is for the system's own rules and the delivery id.
             let fault = Fault::new(Code::Refused, "the system says that the session is over").verdict(Verdict::Retry);
-            return Said { is_expired: true, judged: Err(fault.exchange(told)) };
+            return Said { is_expired: true, judged: Err(fault) };
         }
-        Said { is_expired: false, judged: judge(&operation, parts.status, &parts.headers, answer, &told) }
+        Said { is_expired: false, judged: judge(&operation, parts.status, &parts.headers, answer) }
     };
-    parse(bytes.len(), From::Peer, move || work(&bytes)).await.map_err(|fault| fault.exchange(exchange.clone()))
+    parse(bytes.len(), From::Peer, move || work(&bytes)).await
 }
 
 /// What an answer means. A 200 alone means nothing.
-fn judge(
-    operation: &Operation,
-    status: StatusCode,
-    headers: &HeaderMap,
-    answer: Answer,
-    exchange: &Exchange,
-) -> Result<Value, Fault> {
+fn judge(operation: &Operation, status: StatusCode, headers: &HeaderMap, answer: Answer) -> Result<Value, Fault> {
     let code = Value::from(i64::from(status.as_u16()));
-    let declared: Vec<_> = operation.reply_headers.iter().chain(&operation.header_faults).cloned().collect();
-    let headers_of =
-        |envelope: &Envelope| blocks::read(&envelope.headers, &declared, Mode::Lenient).unwrap_or_default();
+    let headers_of = |envelope: &Envelope| {
+        blocks::read(&envelope.headers, &operation.answer_blocks, Mode::Lenient).unwrap_or_default()
+    };
     if let Some(fault) = by_status(status, headers, &answer) {
-        return Err(fault.exchange(exchange.clone()));
+        return Err(fault);
     }
     if let Answer::Empty = answer
         && operation.one_way
@@ -96,33 +88,33 @@ fn judge(
                 let headers = headers_of(envelope);
                 let scope = Scope::new().with("reply", &value).with("status", &code).with("headers", &headers);
                 // Always an error: a rule without `success_when` keeps the protocol's own judgement.
-                operation.fault.judge_over(&scope, exchange, Some(fault.clone()))?;
+                operation.fault.judge_over(&scope, Some(fault.clone()))?;
                 fault
             }
             None if status.is_success() => {
-                blocks::understood(operation, envelope).map_err(|fault| fault.exchange(exchange.clone()))?;
+                blocks::understood(operation, envelope)?;
                 let mut reply = match &operation.contract {
                     Some(contract) => contract.read_reply(&envelope.body),
                     None => element.to_value(),
                 };
                 let limits =
                     BodyLimits { bytes: operation.max_answer, text: operation.max_answer, ..BodyLimits::default() };
-                operation.nested_reply.open(&mut reply, &limits).map_err(|error| {
-                    Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}"))
-                        .exchange(exchange.clone())
-                })?;
+                operation
+                    .nested_reply
+                    .open(&mut reply, &limits)
+                    .map_err(|error| Fault::new(Code::BadAnswer, format!("the answer cannot be read: {error}")))?;
                 let headers = headers_of(envelope);
                 let scope = Scope::new().with("reply", &reply).with("status", &code).with("headers", &headers);
-                operation.answer.judge_over(&scope, exchange, None)?;
+                operation.answer.judge_over(&scope, None)?;
                 return Ok(reply);
             }
             None => other_status(status, "a SOAP answer that is no fault"),
         },
         Answer::Body(ref envelope) if status.is_success() => {
-            blocks::understood(operation, envelope).map_err(|fault| fault.exchange(exchange.clone()))?;
+            blocks::understood(operation, envelope)?;
             let headers = headers_of(envelope);
             let scope = Scope::new().with("reply", &Value::Null).with("status", &code).with("headers", &headers);
-            operation.answer.judge_over(&scope, exchange, None)?;
+            operation.answer.judge_over(&scope, None)?;
             return Ok(Value::Null);
         }
         Answer::Body(_) => other_status(status, "an empty SOAP body"),
@@ -133,7 +125,7 @@ fn judge(
             .verdict(Verdict::Hold)
             .private(reason),
     };
-    Err(fault.exchange(exchange.clone()))
+    Err(fault)
 }
 
 /// What came back.

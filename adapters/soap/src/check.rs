@@ -220,6 +220,9 @@ impl Check<'_> {
         // The same texts again: their problems have been told.
         let fault = rule(&None).check_over(&ANSWER_NAMES, self.file, &mut Problems::new());
         let declared = contract.as_ref().map(Contract::request_headers).unwrap_or_default();
+        let reply_headers = contract.as_ref().map(Contract::reply_headers).unwrap_or_default();
+        let about_blocks = contract.iter().flat_map(Contract::header_faults).map(|fault| fault.block);
+        let header_faults: Vec<_> = about_blocks.collect();
         Operation {
             element,
             children: namespace.filter(|_| qualified),
@@ -236,9 +239,10 @@ impl Check<'_> {
                 .flat_map(|headers| &headers.value)
                 .filter_map(|block| self.block(block, &declared, &CALL_NAMES))
                 .collect(),
-            reply_headers: contract.as_ref().map(Contract::reply_headers).unwrap_or_default(),
+            answer_blocks: [reply_headers.as_slice(), &header_faults].concat(),
+            reply_headers,
             details: contract.as_ref().map(Contract::details).unwrap_or_default(),
-            header_faults: contract.iter().flat_map(Contract::header_faults).map(|fault| fault.block).collect(),
+            header_faults,
             understands: read
                 .understands
                 .iter()

@@ -234,6 +234,8 @@ pub(crate) struct Operation {
     pub(crate) details: Vec<Declared>,
     /// The header blocks that the WSDL declares for faults about header blocks.
     pub(crate) header_faults: Vec<Declared>,
+    /// Both: the blocks of an answer that are read by a schema.
+    pub(crate) answer_blocks: Vec<Declared>,
     pub(crate) understands: Vec<QName>,
     pub(crate) delivery_id: bool,
     pub(crate) one_way: bool,

@@ -70,7 +70,7 @@ impl Caller {
         let written = self.request(operation, &body, Vec::new())?;
         let response = self.client.send(written).await?;
         let (parts, bytes) = response.into_parts();
-        let said = hear(operation.clone(), None, self.proof.clone(), parts, bytes, &Exchange::default()).await?;
+        let said = hear(operation.clone(), None, self.proof.clone(), parts, bytes).await?;
         said.judged.map_err(|fault| login::refused(operation, &fault))
     }
 
@@ -205,14 +205,16 @@ impl Outbound for Caller {
         let charset = Media::of(&parts.headers).and_then(|media| media.charset);
         let shown = self.shown(&bytes, charset.as_deref().unwrap_or("utf-8"), token.as_deref());
         exchange.answered = Some(format!("HTTP {}\n{shown}", parts.status));
+        let told = |fault: Fault| fault.exchange(exchange.clone());
         let with_session = keeper.map(|(keeper, _)| keeper.clone());
-        let said = hear(operation.clone(), with_session, self.proof.clone(), parts, bytes, &exchange).await?;
+        let said = hear(operation.clone(), with_session, self.proof.clone(), parts, bytes).await.map_err(told)?;
         if said.is_expired
             && let Some((keeper, token)) = keeper
         {
             keeper.expire(token).await;
         }
-        Ok(Reply { body: said.judged?, exchange, ..Reply::default() })
+        let body = said.judged.map_err(told)?;
+        Ok(Reply { body, exchange, ..Reply::default() })
     }
 
     async fn probe(&self) -> Result<String, Fault> {

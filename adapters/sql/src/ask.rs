@@ -154,8 +154,7 @@ impl Asked<'_> {
         }
         let affected = Value::from(i64::try_from(affected).unwrap_or(i64::MAX));
         let reply: Value = [("rows", Value::List(rows)), ("affected", affected)].into_iter().collect();
-        let exchange = gatehouse_core::fault::Exchange::default();
-        self.statement.outcome.judge(200, &reply, &exchange, None)?;
+        self.statement.outcome.judge(200, &reply, None)?;
         Ok(reply)
     }
 

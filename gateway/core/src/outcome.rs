@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::expr::{Expression, Names, Scope};
-use crate::fault::{Code, Exchange, Fault, Verdict};
+use crate::fault::{Code, Fault, Verdict};
 use crate::value::Value;
 use crate::yaml::Located;
 
@@ -86,16 +86,16 @@ impl OutcomeRule {
     ///
     /// # Errors
     /// `Refused` with the reason that `error_text` finds, retried where `retry_when` says so.
-    pub fn judge(&self, status: i64, reply: &Value, exchange: &Exchange, protocol: Option<Fault>) -> Result<(), Fault> {
+    pub fn judge(&self, status: i64, reply: &Value, protocol: Option<Fault>) -> Result<(), Fault> {
         let status = Value::from(status);
-        self.judge_over(&Scope::new().with("reply", reply).with("status", &status), exchange, protocol)
+        self.judge_over(&Scope::new().with("reply", reply).with("status", &status), protocol)
     }
 
     /// As [`OutcomeRule::judge`], over the names that [`OutcomeFile::check_over`] was told of.
     ///
     /// # Errors
     /// As [`OutcomeRule::judge`].
-    pub fn judge_over(&self, scope: &Scope<'_>, exchange: &Exchange, protocol: Option<Fault>) -> Result<(), Fault> {
+    pub fn judge_over(&self, scope: &Scope<'_>, protocol: Option<Fault>) -> Result<(), Fault> {
         let said = self.success_when.as_ref().map(|rule| (rule, rule.test(scope)));
         let mut fault = match (said, protocol) {
             (Some((_, Ok(true))), _) | (None, None) => return Ok(()),
@@ -117,6 +117,6 @@ impl OutcomeRule {
         } else if holds(&self.reject_when) {
             fault.verdict = Verdict::Reject;
         }
-        Err(fault.exchange(exchange.clone()))
+        Err(fault)
     }
 }
