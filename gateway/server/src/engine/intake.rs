@@ -75,14 +75,6 @@ struct Entrance {
     seconds: prometheus::Histogram,
 }
 
-/// What a waiting caller gets.
-enum Answered {
-    /// A value, mapped.
-    Read(Value),
-    /// An answer as it came.
-    Passed(Passed),
-}
-
 /// A route with the handles of its targets' numbers, in their order.
 struct Lane {
     route: Arc<Route>,
@@ -177,11 +169,7 @@ impl Desk {
         }
         crash::point("k1");
         if let Some((lane, plan)) = planned.iter().find(|(lane, _)| lane.route.request) {
-            let (reply, passed) = match self.ask(entrance, lane, plan, id, arrival, traceparent).await? {
-                Answered::Read(reply) => (Some(reply), None),
-                Answered::Passed(passed) => (None, Some(passed)),
-            };
-            return Ok(Receipt { reply, passed, ..receipt(Outcome::Accepted) });
+            return self.ask(entrance, lane, plan, arrival, traceparent, receipt(Outcome::Accepted)).await;
         }
         let mut publishes = Vec::new();
         let ids = Ids { message: id, delivery: id, source: &entrance.name, generation: 0 };
@@ -300,22 +288,23 @@ impl Desk {
         }
     }
 
-    /// A request-reply route: asks the target that wants it, and waits.
+    /// A request-reply route: asks the target that wants it, and waits; the receipt gets its answer.
     async fn ask(
         &self,
         entrance: &Entrance,
         lane: &Lane,
         plan: &Planned,
-        id: &str,
         arrival: &Arrival,
         traceparent: Option<&str>,
-    ) -> Result<Answered, Fault> {
+        receipt: Receipt,
+    ) -> Result<Receipt, Fault> {
         let Some(target) = plan.targets.first() else {
             return Err(Fault::new(
                 Code::Unrouted,
                 format!("no target of route `{}` wants this message", lane.route.name),
             ));
         };
+        let id = &receipt.message_id;
         let passes = lane.route.pass.is_some();
         let body = if passes { Bytes::new() } else { json::encode(&plan.body).into() };
         let message = message(entrance, lane, plan, id, traceparent);
@@ -339,21 +328,20 @@ impl Desk {
             return Err(Fault::new(answer_code(code), text));
         }
         if let Some((passed, _)) = passed::take(&answer) {
-            return Ok(Answered::Passed(passed));
+            return Ok(Receipt { passed: Some(passed), ..receipt });
         }
         let reply =
             json::decode(&answer.body, &BodyLimits { bytes: 64 << 20, ..BodyLimits::default() }).map_err(|error| {
                 Fault::new(Code::Internal, "the answer was damaged on its way").private(error.to_string())
             })?;
-        match &lane.route.reply {
-            None => Ok(Answered::Read(reply)),
-            Some(map) => {
-                map.apply(&reply, &gatehouse_core::expr::Scope::new()).map(Answered::Read).map_err(|violations| {
-                    Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name()))
-                        .violations(violations)
-                })
-            }
-        }
+        let reply = match &lane.route.reply {
+            None => reply,
+            Some(map) => map.apply(&reply, &gatehouse_core::expr::Scope::new()).map_err(|violations| {
+                Fault::new(Code::BadAnswer, format!("mapping `{}` refuses the target's answer", map.name()))
+                    .violations(violations)
+            })?,
+        };
+        Ok(Receipt { reply: Some(reply), ..receipt })
     }
 }
 
