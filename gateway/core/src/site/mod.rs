@@ -7,7 +7,6 @@ mod files;
 mod gateway;
 mod given;
 mod merge;
-mod pass;
 mod plan;
 mod prefixes;
 mod retry;
@@ -15,6 +14,7 @@ mod routes;
 mod suite;
 mod system;
 mod table;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

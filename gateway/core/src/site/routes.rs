@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::prefixes::{self, Step};
 use super::retry::RetryPolicy;
 use super::table::{RouteFile, RoutesFile, TargetFile};
-use super::{Files, merge, pass, retry};
+use super::{Files, merge, retry, waiting};
 use crate::adapter::{Direction, Endpoint, System};
 use crate::diagnostics::{Problem, Problems, SourceFile};
 use crate::expr::{Expression, Names};
@@ -216,9 +216,9 @@ impl Checker<'_> {
         };
         let reply = self.mapping(row.reply.as_ref(), Step::Reply);
         if request {
-            pass::first_answers(row, self.file, self.problems);
+            waiting::first_answers(row, self.file, self.problems);
         }
-        pass::check(row, request, self.known, self.file, self.problems);
+        waiting::passes(row, request, self.known, self.file, self.problems);
         let merge = row.merge.as_ref().map(|read| merge::check(read, kind.as_deref(), self.file, self.problems));
         if row.merge.is_some() {
             self.merges(row, request);
@@ -246,7 +246,7 @@ impl Checker<'_> {
         let route = Route {
             name: row.route.value.clone(),
             from,
-            pass: row.passes().then(|| Arc::new(pass::reading(&targets, key.as_ref()))),
+            pass: row.passes().then(|| Arc::new(waiting::reading(&targets, key.as_ref()))),
             merge: match merge {
                 None => None,
                 Some(merge) => Some(merge?),

@@ -1,5 +1,5 @@
-//! Routes with `pass_through`: bodies go through as they came. What does not go with that, and what is read of a body all
-//! the same.
+//! Routes whose caller waits: who is asked; and with `pass_through`, what does not go with bodies that go through as they
+//! came, and what is read of them all the same.
 
 use std::sync::Arc;
 
@@ -12,29 +12,25 @@ use crate::reading::Reading;
 use crate::yaml::Located;
 
 /// Tells what of a row does not go with `pass_through`.
-pub(super) fn check(row: &RouteFile, request: bool, known: &Known<'_>, file: &SourceFile, problems: &mut Problems) {
+pub(super) fn passes(row: &RouteFile, request: bool, known: &Known<'_>, file: &SourceFile, problems: &mut Problems) {
     let Some(flag) = row.pass_through.as_ref().filter(|flag| flag.value) else { return };
-    let mut tell = |code, at: std::ops::Range<usize>, text: String| {
-        problems.push(Problem::error(code, file, at, text));
+    let mut tell = |at: &std::ops::Range<usize>, text: String| {
+        problems.push(Problem::error("not-here", file, at.clone(), text));
     };
     if !request {
         let text = "a body goes through as it came only where its caller waits: add `exchange: request`";
-        tell("not-here", flag.span.clone(), text.to_owned());
+        tell(&flag.span, text.to_owned());
     }
     let shapes = [("type", &row.kind), ("map", &row.map), ("reply", &row.reply)];
     for (word, at) in shapes.into_iter().filter_map(|(word, at)| Some((word, at.as_ref()?))) {
-        tell(
-            "not-here",
-            at.span.clone(),
-            format!("`{word}` shapes or judges a body, and with `pass_through` it goes as it came"),
-        );
+        tell(&at.span, format!("`{word}` shapes or judges a body, and with `pass_through` it goes as it came"));
     }
     if let Some(merge) = &row.merge {
-        let at = merge.sources.first().map_or(flag.span.clone(), |source| source.from.span.clone());
-        tell("not-here", at, "what is merged cannot go through as it came".to_owned());
+        let at = merge.sources.first().map_or(&flag.span, |source| &source.from.span);
+        tell(at, "what is merged cannot go through as it came".to_owned());
     }
     for at in row.to.iter().filter_map(|target| target.map.as_ref()) {
-        tell("not-here", at.span.clone(), "`map` shapes a body, and with `pass_through` it goes as it came".to_owned());
+        tell(&at.span, "`map` shapes a body, and with `pass_through` it goes as it came".to_owned());
     }
     let ends = row.from.iter().map(|from| (from, Direction::Inbound));
     let ends = ends.chain(row.to.iter().map(|target| (&target.target, Direction::Outbound)));
@@ -42,7 +38,7 @@ pub(super) fn check(row: &RouteFile, request: bool, known: &Known<'_>, file: &So
         if known.endpoint(at, direction).is_some_and(|endpoint| !endpoint.passes) {
             let text =
                 format!("no body can go through `{}` as it came: its adapter reads and writes all of it", at.value);
-            tell("not-here", at.span.clone(), text);
+            tell(&at.span, text);
         }
     }
 }
@@ -61,10 +57,9 @@ pub(super) fn reading(targets: &[Arc<Target>], key: Option<&Path>) -> Reading {
 
 /// Tells which targets of a waiting caller's route are never asked, because one before them always is.
 pub(super) fn first_answers(row: &RouteFile, file: &SourceFile, problems: &mut Problems) {
-    let always = row.to.iter().position(|target| target.when.is_none());
-    let Some(always) = always.and_then(|at| row.to.get(at)) else { return };
-    let after = row.to.iter().skip_while(|target| !std::ptr::eq(*target, always)).skip(1);
-    for Located { value, span } in after.map(|target| &target.target) {
+    let mut targets = row.to.iter();
+    let Some(always) = targets.find(|target| target.when.is_none()) else { return };
+    for Located { value, span } in targets.map(|target| &target.target) {
         let text = format!(
             "`{value}` is never asked: the caller gets the answer of the first target whose condition holds, and `{}` has none",
             always.target.value
