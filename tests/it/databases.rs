@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gatehouse_core::Value;
-use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::adapter::{Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 
 use crate::harness::{PATIENCE, Place, until};
@@ -143,17 +143,7 @@ pub(crate) fn server(kind: &str) -> Option<String> {
 async fn write(outbound: &dyn Outbound, delivery_id: &str, no: &str, who: &str) -> Result<Reply, Fault> {
     let body: Value = [("orderNo", Value::from(no)), ("customer", Value::from(who))].into_iter().collect();
     let message = crate::harness::message(no);
-    let call = Call {
-        endpoint: "rows",
-        body: &body,
-        passed: None,
-        meta: &Value::Null,
-        message: &message,
-        delivery_id,
-        attempt: 1,
-        traceparent: None,
-        deadline: PATIENCE,
-    };
+    let call = crate::harness::call("rows", &body, &message, delivery_id);
     tokio::time::timeout(PATIENCE, outbound.deliver(call)).await.expect("an answer in time")
 }
 

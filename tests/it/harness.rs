@@ -353,3 +353,23 @@ pub(crate) fn message(id: &str) -> gatehouse_core::Message {
         data: gatehouse_core::Value::Null,
     }
 }
+
+/// The first attempt at a delivery of one's own.
+pub(crate) fn call<'a>(
+    endpoint: &'a str,
+    body: &'a gatehouse_core::Value,
+    message: &'a gatehouse_core::Message,
+    delivery_id: &'a str,
+) -> gatehouse_core::adapter::Call<'a> {
+    gatehouse_core::adapter::Call {
+        endpoint,
+        body,
+        passed: None,
+        meta: &gatehouse_core::Value::Null,
+        message,
+        delivery_id,
+        attempt: 1,
+        traceparent: None,
+        deadline: PATIENCE,
+    }
+}

@@ -5,14 +5,13 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use common::{
-    Fixed, Listening, PATIENCE, Peer, Serving, V11, V12, check, envelope, listening, message, serving, system,
+    Fixed, Listening, PATIENCE, Peer, Serving, V11, V12, call, check, envelope, listening, message, serving, system,
 };
 use gatehouse_core::Value;
-use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::adapter::{Outbound, Reply};
 use gatehouse_core::diagnostics::{Problems, SourceFile};
 use gatehouse_core::fault::{Code, Fault, Verdict, Violation};
 use gatehouse_net::door::Mount;
@@ -52,17 +51,7 @@ async fn erp(version: &str, file: &str) -> Erp {
 impl Erp {
     async fn call(&self) -> Result<Reply, Fault> {
         let (message, body) = (message(), [("No", "1")].into_iter().collect::<Value>());
-        let call = Call {
-            endpoint: "Place",
-            body: &body,
-            passed: None,
-            meta: &Value::Null,
-            message: &message,
-            delivery_id: "d-1",
-            attempt: 1,
-            traceparent: None,
-            deadline: Duration::from_secs(5),
-        };
+        let call = call("Place", &body, &message);
         tokio::time::timeout(PATIENCE, self.outbound.deliver(call)).await.unwrap()
     }
 

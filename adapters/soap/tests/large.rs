@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Fixed, PATIENCE, Peer, V11, envelope, listening, message, serving, system};
+use common::{Fixed, PATIENCE, Peer, V11, call, envelope, listening, message, serving, system};
 use gatehouse_core::Value;
 use gatehouse_core::adapter::Call;
 use gatehouse_net::body::From;
@@ -90,17 +90,7 @@ async fn a_large_answer_is_read_beside_the_worker() {
     let outbound = system(None, &file).connect(&Fixed).await.unwrap();
     peer.answers(200, "text/xml", &envelope(V11, "", &many(40_000)));
     let (message, sent) = (message(), Value::map());
-    let call = Call {
-        endpoint: "Op",
-        body: &sent,
-        passed: None,
-        meta: &Value::Null,
-        message: &message,
-        delivery_id: "d-1",
-        attempt: 1,
-        traceparent: None,
-        deadline: PATIENCE,
-    };
+    let call = Call { deadline: PATIENCE, ..call("Op", &sent, &message) };
     let taken = Taken::all().await;
     let mut reply = outbound.deliver(call);
     let early = tokio::time::timeout(MOMENT, &mut reply).await;

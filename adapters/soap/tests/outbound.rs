@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Fixed, Peer, Serving, V11, V12, envelope, message, serving, system};
+use common::{Fixed, Peer, Serving, V11, V12, call, envelope, message, serving, system};
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Call, Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
@@ -41,15 +41,8 @@ impl Erp {
     async fn call_with(&self, endpoint: &str, body: &Value) -> Result<Reply, Fault> {
         let message = message();
         let call = Call {
-            endpoint,
-            body,
-            passed: None,
-            meta: &Value::Null,
-            message: &message,
-            delivery_id: "d-1",
-            attempt: 1,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-            deadline: Duration::from_secs(5),
+            ..call(endpoint, body, &message)
         };
         tokio::time::timeout(common::PATIENCE, self.outbound.deliver(call)).await.unwrap()
     }
@@ -287,17 +280,7 @@ async fn what_xml_cannot_carry_is_the_messages_fault() {
     let erp = erp(SIMPLE).await;
     let message = message();
     let body = [("a b", "x")].into_iter().collect();
-    let call = Call {
-        endpoint: "Op",
-        body: &body,
-        passed: None,
-        meta: &Value::Null,
-        message: &message,
-        delivery_id: "d",
-        attempt: 1,
-        traceparent: None,
-        deadline: Duration::from_secs(5),
-    };
+    let call = call("Op", &body, &message);
     let fault = erp.outbound.deliver(call).await.unwrap_err();
     assert_eq!((fault.code, fault.verdict), (Code::Invalid, Verdict::Reject));
     assert!(fault.public.contains("`Op.a b` is no XML name"), "{fault}");

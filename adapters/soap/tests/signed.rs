@@ -6,11 +6,10 @@
 mod common;
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
-use common::{PATIENCE, V11, envelope, listening_with, message, system};
-use gatehouse_core::adapter::{Call, Reply};
+use common::{PATIENCE, V11, call, envelope, listening_with, message, system};
+use gatehouse_core::adapter::Reply;
 use gatehouse_core::fault::{Code, Fault, Verdict};
 use gatehouse_core::secret::{Secret, SecretRef, Secrets};
 use gatehouse_core::{Value, json};
@@ -41,17 +40,7 @@ async fn pay(address: &str, more: &str, endpoint: &str, key: &Pem, number: &str)
     );
     let outbound = system(None, &file).connect(key).await.unwrap();
     let (message, body) = (message(), [("no", number), ("to", "张三 & <co>")].into_iter().collect::<Value>());
-    let call = Call {
-        endpoint: "Pay",
-        body: &body,
-        passed: None,
-        meta: &Value::Null,
-        message: &message,
-        delivery_id: "d-1",
-        attempt: 1,
-        traceparent: None,
-        deadline: Duration::from_secs(5),
-    };
+    let call = call("Pay", &body, &message);
     tokio::time::timeout(PATIENCE, outbound.deliver(call)).await.unwrap()
 }
 

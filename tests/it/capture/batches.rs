@@ -110,17 +110,8 @@ pub(super) async fn a_batch_that_comes_again_loses_and_doubles_nothing(database:
         .collect();
     let body = gatehouse_core::json::decode(stock("B-1", &items).as_bytes(), &Default::default()).expect("JSON");
     let message = crate::harness::message("B-1");
-    let call = |attempt| gatehouse_core::adapter::Call {
-        endpoint: "stock",
-        body: &body,
-        passed: None,
-        meta: &gatehouse_core::Value::Null,
-        message: &message,
-        delivery_id: "d-1",
-        attempt,
-        traceparent: None,
-        deadline: PATIENCE,
-    };
+    let call =
+        |attempt| gatehouse_core::adapter::Call { attempt, ..crate::harness::call("stock", &body, &message, "d-1") };
     let ids = |reply: &gatehouse_core::adapter::Reply| -> Vec<String> {
         reply.refused.iter().map(|part| part.delivery_id.clone()).collect()
     };

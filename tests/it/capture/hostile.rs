@@ -3,7 +3,7 @@
 
 use super::*;
 use gatehouse_core::Value;
-use gatehouse_core::adapter::{Call, Outbound, Reply};
+use gatehouse_core::adapter::{Outbound, Reply};
 use gatehouse_core::fault::{Code, Fault, Verdict};
 
 /// Injections as they are tried: quotes of every kind, comments, second statements, escapes, charsets, parameters.
@@ -44,17 +44,7 @@ pub(super) async fn open(place: &Place) -> std::sync::Arc<dyn Outbound> {
 
 pub(super) async fn deliver(outbound: &dyn Outbound, endpoint: &str, id: &str, body: &Value) -> Result<Reply, Fault> {
     let message = crate::harness::message(id);
-    let call = Call {
-        endpoint,
-        body,
-        passed: None,
-        meta: &Value::Null,
-        message: &message,
-        delivery_id: id,
-        attempt: 1,
-        traceparent: None,
-        deadline: PATIENCE,
-    };
+    let call = crate::harness::call(endpoint, body, &message, id);
     tokio::time::timeout(PATIENCE, outbound.deliver(call)).await.expect("an answer in time")
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gatehouse_core::adapter::{
-    Adapter, Admission, Arrival, Behind, Cursor, Intake, Outcome, Receipt, SiteFiles, System, Wants,
+    Adapter, Admission, Arrival, Behind, Call, Cursor, Intake, Outcome, Receipt, SiteFiles, System, Wants,
 };
 use gatehouse_core::diagnostics::{Problem, Problems, SourceFile};
 use gatehouse_core::fault::Fault;
@@ -194,6 +194,21 @@ pub(crate) fn message() -> Message {
         causation: None,
         traceparent: None,
         data: Value::Null,
+    }
+}
+
+/// The first attempt at a delivery.
+pub(crate) fn call<'a>(endpoint: &'a str, body: &'a Value, message: &'a Message) -> Call<'a> {
+    Call {
+        endpoint,
+        body,
+        passed: None,
+        meta: &Value::Null,
+        message,
+        delivery_id: "d-1",
+        attempt: 1,
+        traceparent: None,
+        deadline: Duration::from_secs(5),
     }
 }
 

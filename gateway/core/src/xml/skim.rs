@@ -414,7 +414,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::WriteOptions;
-    use super::super::tests::element;
+    use super::super::properties::element;
     use super::*;
     use crate::corpus;
     use crate::path::Path;
