@@ -8,6 +8,7 @@
 )]
 
 mod amqps;
+mod batches;
 mod broker;
 mod capture;
 mod chaos;

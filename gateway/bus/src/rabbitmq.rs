@@ -22,6 +22,7 @@ use crate::{Bus, BusError, Consumer, DEAD, Depth, Health, Parcel, PublishError, 
 
 mod acks;
 mod backoff;
+mod batch;
 mod config;
 mod consume;
 mod health;
@@ -36,6 +37,7 @@ mod topology;
 
 pub use config::Config;
 
+use batch::gather::Gatherer;
 use consume::Subscription;
 use keeper::Keeper;
 use link::{Dialer, Link};
@@ -63,6 +65,7 @@ pub struct RabbitMq {
     publish: Link,
     keeper: Arc<Keeper>,
     desk: Arc<Desk>,
+    gatherer: Arc<Gatherer>,
     requests: Arc<Pool>,
     switchboard: Switchboard,
     health: watch::Receiver<Health>,
@@ -96,6 +99,7 @@ impl RabbitMq {
         let (admin, publish, consume, reply) = (link("declare"), link("publish"), link("consume"), link("reply"));
         let keeper = Keeper::start(admin.clone(), names.clone(), config.delivery_limit, config.refresh, stop.clone());
         let pool = Pool::start(publish.clone(), config.channels, config.window, None, stop.clone());
+        let gatherer = Arc::new(Gatherer::new(pool.clone(), names.work(), config.batch));
         let waiting = Waiting::default();
         let returns = waiting.clone();
         let requests =
@@ -114,6 +118,7 @@ impl RabbitMq {
             publish,
             desk: Arc::new(Desk { names, pool, keeper: keeper.clone(), acknowledging: TaskTracker::new() }),
             keeper,
+            gatherer,
             requests,
             switchboard,
             health: signs.follow(stop.clone()),
@@ -173,6 +178,7 @@ impl Bus for RabbitMq {
             return Err(BusError::Closed);
         }
         topology::plan(&self.names, &topology, self.config.delivery_limit)?;
+        self.gatherer.learn(&topology, &self.names);
         self.keeper.declare(topology, DECLARE_DEADLINE).await
     }
 
@@ -180,6 +186,9 @@ impl Bus for RabbitMq {
     /// the queue's name on it, and the topology is declared again soon.
     async fn publish(&self, queue: &str, parcel: Parcel, deadline: Duration) -> Result<(), PublishError> {
         self.fits(&parcel).map_err(PublishError::Refused)?;
+        if let (Some(gate), Some(size)) = (self.gatherer.gate(queue), batch::size(&parcel)) {
+            return self.gatherer.send(gate, parcel, size, deadline).await;
+        }
         let key = self.on_broker(queue).map_err(PublishError::Refused)?;
         let properties = parcels::properties(parcel.id, parcel.content_type, parcel.headers, Stamp::default())
             .map_err(PublishError::Refused)?;
@@ -215,6 +224,7 @@ impl Bus for RabbitMq {
             prefetch,
             window,
             out,
+            gate: self.gatherer.gate(queue),
             stop: stop.clone(),
         };
         tokio::spawn(subscription.run());
@@ -228,7 +238,7 @@ impl Bus for RabbitMq {
     }
 
     /// What AMQP tells: parcels ready on the queue, and those in the hands of this process. What other gateways hold is
-    /// not in it.
+    /// not in it. Where parcels have travelled together, those on the queue are reckoned by how many a message held lately.
     async fn depths(&self) -> Result<BTreeMap<String, Depth>, BusError> {
         let state = self.admin.state().clone();
         let Some(connection) = state.connection() else {
@@ -240,7 +250,9 @@ impl Bus for RabbitMq {
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             match timeout(LOOK_DEADLINE, channel.queue_declare(name, options, FieldTable::default())).await {
                 Ok(Ok(seen)) => {
-                    let parcels = u64::from(seen.message_count()) + self.in_hand(&queue);
+                    let ready = u64::from(seen.message_count());
+                    let ready = self.gatherer.gate(&queue).map_or(ready, |gate| gate.parcels_of(ready));
+                    let parcels = ready + self.in_hand(&queue);
                     depths.insert(queue, Depth { parcels, consumers: u64::from(seen.consumer_count()), oldest: None });
                 }
                 // It is gone, or we may not look: the others are still worth looking at.
@@ -260,6 +272,7 @@ impl Bus for RabbitMq {
 
     async fn close(&self) {
         self.consumers.cancel();
+        self.gatherer.idle(CLOSE_DEADLINE).await;
         self.desk.pool.idle(CLOSE_DEADLINE).await;
         self.requests.idle(CLOSE_DEADLINE).await;
         self.desk.acknowledging.close();

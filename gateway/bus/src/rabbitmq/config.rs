@@ -27,6 +27,8 @@ pub struct Config {
     pub channels: usize,
     /// Publishes that wait for their confirm on one channel at a time; the next one waits for room. 1,000.
     pub window: usize,
+    /// Parcels in one message at most, where several are published to one queue at once; 1: each has its own. 64.
+    pub batch: usize,
     /// How often a work queue's parcel may come back unsettled before the broker moves it to the dead queue. A crash
     /// counts for every parcel that was prefetched, and a consumer that pauses gives its prefetched parcels back: the
     /// engine counts attempts itself, so this is only the last fence against a parcel that kills its consumer. 1,000.
@@ -49,6 +51,7 @@ impl Config {
             heartbeat: Duration::from_secs(10),
             channels: 4,
             window: 1_000,
+            batch: 64,
             delivery_limit: 1000,
             max_body: 16 * 1024 * 1024,
             refresh: Duration::from_secs(30),

@@ -5,14 +5,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff;
+use super::batch::gather::Gate;
+use super::batch::parts::Batch;
+use super::batch::{self, Part};
 use super::keeper::Keeper;
 use super::link::Link;
 use super::parcels::{self, Origin};
@@ -46,6 +50,8 @@ pub(super) struct Subscription {
     /// our memory and the targets behind do not.
     pub(super) window: Arc<Semaphore>,
     pub(super) out: mpsc::Sender<Delivered>,
+    /// Where batches of the queue are counted.
+    pub(super) gate: Option<Arc<Gate>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -104,6 +110,7 @@ impl Subscription {
             desk: self.desk.clone(),
             queue: self.queue.clone(),
             ordered: self.ordered.then(|| self.out.downgrade()),
+            copies: self.origin == Origin::Here,
             acks: Mutex::default(),
         });
         let end = self.pump(&session, &mut stream).await;
@@ -150,7 +157,7 @@ impl Subscription {
                     continue;
                 }
             };
-            let mut delivery = match delivery {
+            let delivery = match delivery {
                 Some(Ok(delivery)) => delivery,
                 Some(Err(error)) => return End::Lost(error.to_string()),
                 None if session.channel.status().connected() => {
@@ -158,24 +165,76 @@ impl Subscription {
                 }
                 None => return End::Lost("the channel was closed".to_owned()),
             };
-            // At once, but after a reconnect: then what came by the old channel is still in somebody's hands.
-            let permit = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => {
-                    session.clone().give_back(delivery.delivery_tag);
-                    return End::Stopped;
-                }
-                permit = self.window.clone().acquire_owned() => permit.ok(),
-            };
-            if !session.channel.status().connected() {
-                return End::Lost("the channel was closed".to_owned()); // it comes again: not worth the work
+            if let Some(end) = self.hand_out(session, delivery).await {
+                return end;
             }
+        }
+    }
+
+    /// Hands out what one message holds.
+    async fn hand_out(&self, session: &Arc<Session>, mut delivery: Delivery) -> Option<End> {
+        let parts = if batch::is_one(&delivery.properties) && parcels::is_ours(&delivery.properties) {
+            let body = std::mem::take(&mut delivery.data).into();
+            let parts = batch::split(&body);
+            if parts.is_none() {
+                delivery.data = body.into(); // damaged: somebody makes a dead letter of it
+            }
+            parts
+        } else {
+            None
+        };
+        if let Some(gate) = &self.gate {
+            gate.count(parts.as_ref().map_or(1, Vec::len) as u64);
+        }
+        let Some(parts) = parts else {
+            let permit = match self.permit(session).await {
+                Ok(permit) => permit,
+                Err(end) => {
+                    session.clone().give_back(delivery.delivery_tag);
+                    return Some(end);
+                }
+            };
             let parcel = parcels::parcel(&mut delivery, &self.desk.names, self.origin);
             let redelivered = delivery.redelivered;
             let settlement = Settlement::new(Arc::new(Tag::new(session.clone(), delivery, permit)));
             // There is room for a whole prefetch; an error is a consumer that was dropped, and the settlement drops too.
             let _ = self.out.send(Delivered { parcel, redelivered, settlement }).await;
+            return None;
+        };
+        let redelivered = delivery.redelivered || batch::again(&delivery.properties);
+        let (bytes, first) = (parts.iter().map(|part| part.bytes.clone()).collect(), parts[0].parcel.id.clone());
+        let batch = Batch::new(session.clone(), delivery.delivery_tag, first, bytes);
+        let mut end = None;
+        for (at, Part { mut parcel, .. }) in parts.into_iter().enumerate() {
+            // Once it has ended the rest is given back: each piece must be settled, or the message never is.
+            let permit = match end {
+                None => self.permit(session).await,
+                Some(_) => Ok(None),
+            };
+            let (permit, ends) = permit.map_or_else(|end| (None, Some(end)), |permit| (permit, None));
+            end = end.or(ends);
+            let settlement = Settlement::new(Arc::new(batch.part(at, permit)));
+            if end.is_none() {
+                let (properties, key) = (&delivery.properties, &delivery.routing_key);
+                parcels::note_origin(properties, key, &self.desk.names, self.origin, &mut parcel.headers);
+                let _ = self.out.send(Delivered { parcel, redelivered, settlement }).await;
+            }
         }
+        end
+    }
+
+    /// A place in the window: at once, but after a reconnect, when what came by the old channel is still in somebody's
+    /// hands, and where a batch has more parcels than there are places.
+    async fn permit(&self, session: &Session) -> Result<Option<OwnedSemaphorePermit>, End> {
+        let permit = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Err(End::Stopped),
+            permit = self.window.clone().acquire_owned() => permit.ok(),
+        };
+        if session.channel.status().connected() {
+            return Ok(permit);
+        }
+        Err(End::Lost("the channel was closed".to_owned())) // it comes again: not worth the work
     }
 }
 

@@ -69,13 +69,10 @@ pub(super) fn properties(
     }
     let short =
         |what: &str, text: String| ShortString::try_new(text).map_err(|e| format!("its {what} is too long: {e}"));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let mut properties = BasicProperties::default()
-        .with_delivery_mode(if stamp.transient { 1 } else { 2 })
-        .with_message_id(short("id", id)?)
-        .with_timestamp(now)
-        .with_app_id(APP.into())
-        .with_headers(FieldTable::from(table));
+    let mut properties = persistent(short("id", id)?).with_headers(FieldTable::from(table));
+    if stamp.transient {
+        properties = properties.with_delivery_mode(1);
+    }
     if !content_type.is_empty() {
         properties = properties.with_content_type(short("content type", content_type)?);
     }
@@ -89,6 +86,12 @@ pub(super) fn properties(
         properties = properties.with_expiration(expiration);
     }
     Ok(properties)
+}
+
+/// What is on every message of ours.
+pub(super) fn persistent(id: ShortString) -> BasicProperties {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    BasicProperties::default().with_delivery_mode(2).with_message_id(id).with_timestamp(now).with_app_id(APP.into())
 }
 
 /// What travels in [`PACKED`], as text; `None` where there is nothing, or where its escapes make it too long.
@@ -116,7 +119,7 @@ fn unpack(value: &AMQPValue) -> Option<BTreeMap<String, String>> {
 
 /// What the broker reads or writes itself. On a publish it would be obeyed or believed (`CC` sends a second copy; 3.10
 /// counts deaths from what a client sent), so it is never sent; and it is evidence, not content, so it is not given on.
-fn is_brokers(name: &str) -> bool {
+pub(super) fn is_brokers(name: &str) -> bool {
     const NAMES: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
     const BEGINNINGS: [&str; 4] = ["x-death", "x-first-death-", "x-last-death-", "x-opt-"];
     let begins =
@@ -139,13 +142,12 @@ pub(super) enum Origin {
 pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> Parcel {
     let properties = &delivery.properties;
     let text = |value: &Option<ShortString>| value.as_ref().map(|v| v.as_str().to_owned()).unwrap_or_default();
-    let ours = properties.app_id().as_ref().is_some_and(|app| app.as_str() == APP);
+    let ours = is_ours(properties);
     let packed = properties.headers().as_ref().filter(|_| ours).and_then(|table| table.inner().get(PACKED));
     let packed = packed.and_then(unpack);
     let was_packed = packed.is_some();
     let mut headers = packed.unwrap_or_default();
     let mut unreadable = Vec::new();
-    let mut elsewhere = origin == Origin::Elsewhere;
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
             let unpacked = was_packed && name.as_str() == PACKED;
@@ -157,24 +159,41 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> 
                 headers.insert(name.as_str().to_owned(), value);
             }
         }
-        if origin != Origin::Here {
-            elsewhere |= note_death(table, names, &mut headers);
-        }
     }
+    note_origin(properties, &delivery.routing_key, names, origin, &mut headers);
     if !ours {
         note_foreign(properties, &mut headers);
     }
     if !unreadable.is_empty() {
         headers.insert(UNREADABLE.to_owned(), unreadable.join(","));
     }
-    if elsewhere && !delivery.routing_key.as_str().is_empty() {
-        headers.entry(QUEUE.to_owned()).or_insert_with(|| names.for_callers(delivery.routing_key.as_str()));
-    }
     Parcel {
         id: text(properties.message_id()),
         content_type: text(properties.content_type()),
         headers,
         body: std::mem::take(&mut delivery.data).into(),
+    }
+}
+
+/// Whether a message says that a gateway wrote it.
+pub(super) fn is_ours(properties: &BasicProperties) -> bool {
+    properties.app_id().as_ref().is_some_and(|app| app.as_str() == APP)
+}
+
+/// Where a message was meant to go, and what the broker says became of it, among a parcel's headers.
+pub(super) fn note_origin(
+    properties: &BasicProperties,
+    key: &ShortString,
+    names: &Names,
+    origin: Origin,
+    headers: &mut BTreeMap<String, String>,
+) {
+    let mut elsewhere = origin == Origin::Elsewhere;
+    if let Some(table) = properties.headers().as_ref().filter(|_| origin != Origin::Here) {
+        elsewhere |= note_death(table, names, headers);
+    }
+    if elsewhere && !key.as_str().is_empty() {
+        headers.entry(QUEUE.to_owned()).or_insert_with(|| names.for_callers(key.as_str()));
     }
 }
 

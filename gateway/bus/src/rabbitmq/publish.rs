@@ -149,7 +149,8 @@ impl Pool {
         }
     }
 
-    fn reachable(&self) -> Result<(), PublishError> {
+    /// Why nothing can be sent now, if so.
+    pub(super) fn reachable(&self) -> Result<(), PublishError> {
         match &*self.link.state() {
             LinkState::Up(_) => Ok(()),
             LinkState::Starting => Err(PublishError::Unavailable("not connected to RabbitMQ yet".to_owned())),

@@ -50,8 +50,33 @@ impl Desk {
     ) -> Result<(), SettleError> {
         let properties =
             parcels::properties(parcel.id, parcel.content_type, parcel.headers, stamp).map_err(SettleError)?;
-        let out = Outgoing { exchange, key, mandatory: false, body: parcel.body, properties };
-        self.pool.send(out, COPY_DEADLINE).await.map_err(|error| SettleError(format!("the copy: {error}")))
+        self.send(Outgoing { exchange, key, mandatory: false, body: parcel.body, properties }).await
+    }
+
+    /// The same with a message that is made.
+    pub(super) async fn send(&self, copy: Outgoing) -> Result<(), SettleError> {
+        self.pool.send(copy, COPY_DEADLINE).await.map_err(|error| SettleError(format!("the copy: {error}")))
+    }
+
+    /// A copy on the ladder that comes back to this queue.
+    pub(super) async fn retry(
+        &self,
+        queue: &ShortString,
+        parcel: Parcel,
+        delay: Duration,
+        stamp: Stamp,
+    ) -> Result<(), SettleError> {
+        let mut ladder = self.keeper.wanted().ladder;
+        if ladder.is_empty() {
+            ladder = LADDER.to_vec();
+        }
+        let exchange = self.names.retry(ladder[rung(&ladder, delay)]);
+        self.copy(exchange, queue.clone(), parcel, stamp).await
+    }
+
+    /// A copy among the dead, of this queue.
+    pub(super) async fn dead(&self, queue: &ShortString, parcel: Parcel) -> Result<(), SettleError> {
+        self.copy(self.names.dlx(), queue.clone(), parcel, Stamp::default()).await
     }
 }
 
@@ -62,13 +87,15 @@ pub(super) struct Session {
     pub(super) queue: ShortString,
     /// Of an ordered queue: where its consumer listens.
     pub(super) ordered: Option<WeakSender<Delivered>>,
+    /// Whether a copy of what it holds is as good as itself: not where the broker has written on it what became of it.
+    pub(super) copies: bool,
     /// Done, and not acknowledged yet. Not where order is kept: the channel's closing must give back exactly what is
     /// not done.
     pub(super) acks: Mutex<Acks>,
 }
 
 impl Session {
-    async fn ack(self: &Arc<Self>, tag: u64) -> Result<(), SettleError> {
+    pub(super) async fn ack(self: &Arc<Self>, tag: u64) -> Result<(), SettleError> {
         if self.ordered.is_some() {
             return self.write(tag, false).await;
         }
@@ -107,6 +134,10 @@ impl Session {
             Ok(Err(error)) => Err(SettleError(format!("the channel it came by is gone: {error}"))),
             Err(_) => Err(SettleError("RabbitMQ takes no acknowledgement".to_owned())),
         }
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordered.is_some()
     }
 
     fn acks(&self) -> std::sync::MutexGuard<'_, Acks> {
@@ -186,19 +217,12 @@ impl Settle for Tag {
     }
 
     async fn retry(&self, parcel: Parcel, delay: Duration) -> Result<(), SettleError> {
-        let desk = &self.session.desk;
-        let mut ladder = desk.keeper.wanted().ladder;
-        if ladder.is_empty() {
-            ladder = LADDER.to_vec();
-        }
-        let exchange = desk.names.retry(ladder[rung(&ladder, delay)]);
-        let copied = desk.copy(exchange, self.session.queue.clone(), parcel, self.stamp()).await;
+        let copied = self.session.desk.retry(&self.session.queue, parcel, delay, self.stamp()).await;
         self.after(copied).await
     }
 
     async fn dead(&self, parcel: Parcel) -> Result<(), SettleError> {
-        let desk = &self.session.desk;
-        let copied = desk.copy(desk.names.dlx(), self.session.queue.clone(), parcel, Stamp::default()).await;
+        let copied = self.session.desk.dead(&self.session.queue, parcel).await;
         self.after(copied).await
     }
 

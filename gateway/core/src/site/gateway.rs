@@ -87,6 +87,10 @@ pub struct BusFile {
     /// What every queue's name begins with. Default `gatehouse`.
     #[serde(default)]
     pub prefix: Option<Located<String>>,
+    /// So many messages that come at once for one target travel in one message of the broker, at most; `1`: each has its
+    /// own, and the broker's counts are counts of messages. 1 to 256, default 64.
+    #[serde(default)]
+    pub batch: Option<Located<u16>>,
 }
 
 /// `store:`.
@@ -191,6 +195,8 @@ pub struct BusConfig {
     pub ca_file: Option<String>,
     /// What names begin with.
     pub prefix: String,
+    /// Parcels in one message at most.
+    pub batch: usize,
 }
 
 /// A PostgreSQL store.
@@ -246,6 +252,13 @@ pub(super) fn check(files: &Files, problems: &mut Problems) -> Option<Gateway> {
         urls: bus.urls.iter().filter_map(|url| address(url, &["amqp://", "amqps://"], file, problems)).collect(),
         ca_file: bus.ca_file,
         prefix: bus.prefix.map_or_else(|| "gatehouse".to_owned(), |prefix| prefix.value),
+        batch: bus.batch.map_or(64, |batch| {
+            if !(1..=256).contains(&batch.value) {
+                let text = "expected a number from 1 to 256";
+                problems.push(Problem::error("bad-value", file, batch.span.clone(), text));
+            }
+            usize::from(batch.value)
+        }),
     });
     let store = read.store.and_then(|store| {
         Some(StoreConfig {

@@ -60,6 +60,7 @@ async fn bare_bus(gateway: &Gateway, root: &Path, secrets: &dyn Secrets) -> anyh
         urls: bus.urls.iter().map(|address| url(address, secrets)).collect::<anyhow::Result<_>>()?,
         prefix: bus.prefix.clone(),
         name: gateway.name.clone(),
+        batch: bus.batch,
         ca_file: bus.ca_file.as_ref().map(|file| root.join(file)),
         ..rabbitmq::Config::new(Vec::new())
     };
