@@ -1,4 +1,7 @@
 //! The contest: the same load on the raw path and on Gatehouse, in turn, and the ratios.
+//!
+//! A machine is not as quick in one minute as in the next, so they take turns several times: a figure is the median of the
+//! turns, and so is a ratio, which compares two that had the same moment.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +24,7 @@ struct Figures {
 
 /// Runs everything and prints it.
 pub(crate) async fn run(quick: bool) -> anyhow::Result<()> {
-    let time = Duration::from_secs(if quick { 3 } else { 6 });
+    let (time, turns) = (Duration::from_secs(2), if quick { 3 } else { 7 });
     let sink = Sink::start().await?;
     let folder = tempfile::tempdir()?;
     let sink_address = sink.address.to_string();
@@ -51,23 +54,59 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<()> {
     let loads: &[(usize, usize)] =
         if quick { &[(64, 1024)] } else { &[(1, 1024), (16, 1024), (64, 1024), (256, 1024), (64, 10 * 1024)] };
     for (connections, size) in loads {
-        let a = measure(&raw, &listen_raw, "/", &sink, *size, *connections, time).await?;
-        let b = measure(&gateway, &listen, "/hooks/orders", &sink, *size, *connections, time).await?;
-        let c = measure(&gateway, &listen, "/soap/orders", &sink, *size, *connections, time).await?;
-        say(format!("{connections} connections, {size} bytes\n  raw       {}\n  gatehouse {}", line(&a), line(&b)));
-        say(format!("  SOAP      {}", line(&c)));
-        for (name, b) in [("JSON", &b), ("SOAP", &c)] {
-            say(format!(
-                "  {name} to raw: accepted {:.2}, delivered {:.2}, p99 {:.2}x, messages a CPU second {:.2}",
-                b.accepted / a.accepted,
-                b.delivered / a.delivered,
-                b.p99.as_secs_f64() / a.p99.as_secs_f64(),
-                a.cpu / b.cpu
-            ));
+        let contestants =
+            [(&raw, &listen_raw, "/"), (&gateway, &listen, "/hooks/orders"), (&gateway, &listen, "/soap/orders")];
+        let mut figures = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..turns {
+            for ((contestant, listen, path), figures) in contestants.iter().zip(&mut figures) {
+                figures.push(measure(contestant, listen, path, &sink, *size, *connections, time).await?);
+            }
+        }
+        say(format!("{connections} connections, {size} bytes, medians of {turns} turns"));
+        for (name, figures) in ["raw       ", "gatehouse ", "SOAP      "].iter().zip(&figures) {
+            say(format!("  {name}{}", line(&middle(figures))));
+        }
+        for (name, others) in [("JSON", &figures[1]), ("SOAP", &figures[2])] {
+            say(format!("  {name} to raw: {}", ratios(&figures[0], others)));
         }
     }
     raw.stop().await?;
     gateway.stop().await
+}
+
+/// The median of each figure.
+fn middle(turns: &[Figures]) -> Figures {
+    let of = |figure: fn(&Figures) -> f64| median(turns.iter().map(figure).collect());
+    let time = |figure: fn(&Figures) -> f64| Duration::from_secs_f64(of(figure));
+    Figures {
+        accepted: of(|f| f.accepted),
+        delivered: of(|f| f.delivered),
+        p50: time(|f| f.p50.as_secs_f64()),
+        p99: time(|f| f.p99.as_secs_f64()),
+        cpu: of(|f| f.cpu),
+        memory: of(|f| f.memory),
+    }
+}
+
+/// How the second did, turn by turn, against the first: the median, and the least and the most.
+fn ratios(raw: &[Figures], others: &[Figures]) -> String {
+    let of = |ratio: fn(&Figures, &Figures) -> f64| {
+        let all: Vec<f64> = raw.iter().zip(others).map(|(raw, other)| ratio(raw, other)).collect();
+        let (least, most) = (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
+        format!("{:.2} ({least:.2} to {most:.2})", median(all))
+    };
+    format!(
+        "accepted {}, delivered {}, p99 {}, messages a CPU second {}",
+        of(|raw, other| other.accepted / raw.accepted),
+        of(|raw, other| other.delivered / raw.delivered),
+        of(|raw, other| other.p99.as_secs_f64() / raw.p99.as_secs_f64()),
+        of(|raw, other| raw.cpu / other.cpu)
+    )
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
 }
 
 async fn measure(

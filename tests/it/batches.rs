@@ -42,8 +42,8 @@ fn parcel(n: usize) -> Parcel {
         [("cloudEvents:subject", "订单\n\"1\""), ("gatehouse-attempt", "1"), ("traceparent", "00-1-2-01"), ("x", "")];
     Parcel {
         id: format!("p-{n}"),
-        content_type: if n % 3 == 0 { String::new() } else { "application/json".to_owned() },
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        content_type: if n.is_multiple_of(3) { String::new() } else { "application/json".to_owned() },
+        headers: headers.into(),
         body: Bytes::from_static(body),
     }
 }
@@ -197,7 +197,7 @@ async fn each_is_settled_by_itself(broker: &'static Broker) {
     }
     for Delivered { parcel: mut found, settlement, .. } in held {
         let n: usize = found.id[2..].parse().expect("ours");
-        found.headers.insert("gatehouse-attempt".to_owned(), "2".to_owned());
+        found.headers.insert("gatehouse-attempt", "2");
         match n % 3 {
             0 => settlement.done().await,
             1 => settlement.retry(found, Duration::from_millis(300)).await,
@@ -318,8 +318,7 @@ async fn a_damaged_batch_comes_as_it_is(broker: &'static Broker) {
     let queue = test.on_broker(A);
     let (mut properties, mut whole) = (BasicProperties::default(), Vec::new());
     // All are taken out; a batch of them is put back damaged in several ways.
-    while let Some(got) =
-        channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true }).await.expect("got")
+    while let Some(got) = channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true }).await.expect("got")
     {
         if got.properties.content_type().as_ref().is_some_and(|name| name.as_str().contains("batch")) {
             (properties, whole) = (got.properties.clone(), got.data.clone());

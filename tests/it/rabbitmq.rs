@@ -48,7 +48,7 @@ fn parcel(id: impl Into<String>) -> Parcel {
     Parcel {
         id: id.into(),
         content_type: "application/json".to_owned(),
-        headers: BTreeMap::from([("gatehouse-attempt".to_owned(), "1".to_owned())]),
+        headers: [("gatehouse-attempt", "1")].into(),
         body: Bytes::from_static(b"{}"),
     }
 }
@@ -232,7 +232,8 @@ async fn a_full_queue_refuses_and_keeps_what_it_confirmed(broker: &'static Broke
 async fn each_publish_is_told_its_own_confirm(broker: &'static Broker) {
     let Some(_turn) = broker.shared().await else { return };
     let spec = QueueSpec { max_bytes: Some(20_000), ..QueueSpec::default() };
-    let test = TestBus::new(broker).with_queues(&[(A, spec)]).await;
+    // A message for each, so that many wait for their confirms.
+    let test = TestBus::with(broker, |config| config.batch = 1).with_queues(&[(A, spec)]).await;
     let body = Bytes::from(vec![b'x'; 1000]);
     let mut consumer = test.bus.consume(A, 50).await.expect("consumes");
     let under_way = Arc::new(AtomicUsize::new(32));

@@ -146,7 +146,7 @@ impl Bus for Claims {
         match answer.headers.remove(LOST) {
             // It was worked on: nobody may be told that nothing was sent.
             Some(reason) => {
-                tracing::warn!(reason, "the answer to a request is lost");
+                tracing::warn!(%reason, "the answer to a request is lost");
                 Err(RequestError::Deadline)
             }
             None => Ok(answer),
@@ -224,7 +224,7 @@ impl Shelf {
         let explain =
             |error| io::Error::other(format!("a large body cannot be put into {}: {error}", self.folder.display()));
         let claim = made.map_err(explain)?;
-        parcel.headers.insert(CLAIM.to_owned(), claim.to_string());
+        parcel.headers.insert(CLAIM, claim.to_string());
         parcel.body = format!(r#"{{"claim":"{}","bytes":{}}}"#, claim.name, claim.bytes).into();
         Ok(Some(claim))
     }
@@ -233,7 +233,7 @@ impl Shelf {
     async fn fetch(&self, parcel: &mut Parcel) -> Option<Claim> {
         let text = parcel.headers.get(CLAIM)?;
         let Some(claim) = Claim::parse(text) else {
-            parcel.headers.insert(LOST.to_owned(), "the receipt of its body cannot be read".to_owned());
+            parcel.headers.insert(LOST, "the receipt of its body cannot be read".to_owned());
             return None;
         };
         let (path, wanted) = (self.folder.join(&claim.name), claim.clone());
@@ -251,7 +251,7 @@ impl Shelf {
                     claim.bytes,
                     path.display()
                 );
-                parcel.headers.insert(LOST.to_owned(), reason);
+                parcel.headers.insert(LOST, reason);
                 None
             }
         }

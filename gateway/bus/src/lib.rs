@@ -15,7 +15,10 @@ use tokio::sync::watch;
 
 pub mod claims;
 pub mod embedded;
+mod headers;
 pub mod rabbitmq;
+
+pub use headers::Headers;
 
 /// The delays that a parcel can wait before it comes back, shortest first: the shared retry ladder.
 pub const LADDER: [Duration; 5] = [
@@ -66,7 +69,7 @@ pub struct Parcel {
     /// `application/json` for canonical bodies.
     pub content_type: String,
     /// Attributes and Gatehouse's own headers (`gatehouse-…`). Order does not matter.
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     /// The body.
     pub body: Bytes,
 }
@@ -75,7 +78,7 @@ impl Parcel {
     /// A header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
+        self.headers.get(name)
     }
 }
 

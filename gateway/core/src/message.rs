@@ -3,6 +3,8 @@
 //! How its attributes travel as AMQP properties and headers is here too ([`Message::to_headers`]), so that every bus
 //! carries the same names. The body travels beside them as JSON.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use crate::value::Value;
@@ -44,24 +46,24 @@ impl Message {
     /// The attributes as header pairs, without the body and without what is absent. Names are CloudEvents' with the
     /// AMQP binding's prefix (`cloudEvents:` is spelt with a colon there; RabbitMQ takes it as it is).
     #[must_use]
-    pub fn to_headers(&self) -> Vec<(&'static str, String)> {
-        let mut headers = vec![
-            ("cloudEvents:specversion", SPEC_VERSION.to_owned()),
-            ("cloudEvents:id", self.id.clone()),
-            ("cloudEvents:source", self.source.clone()),
-            ("cloudEvents:type", self.kind.clone()),
-            ("cloudEvents:time", self.time.to_string()),
+    pub fn to_headers(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        fn optional(value: &Option<String>) -> Option<Cow<'_, str>> {
+            value.as_deref().map(Cow::Borrowed)
+        }
+        let all = [
+            ("cloudEvents:causation", optional(&self.causation)),
+            ("cloudEvents:correlation", optional(&self.correlation)),
+            ("cloudEvents:dataschema", optional(&self.data_schema)),
+            ("cloudEvents:id", Some(self.id.as_str().into())),
+            ("cloudEvents:key", optional(&self.key)),
+            ("cloudEvents:source", Some(self.source.as_str().into())),
+            ("cloudEvents:specversion", Some(SPEC_VERSION.into())),
+            ("cloudEvents:subject", optional(&self.subject)),
+            ("cloudEvents:time", Some(self.time.to_string().into())),
+            ("cloudEvents:type", Some(self.kind.as_str().into())),
+            ("traceparent", optional(&self.traceparent)),
         ];
-        let optional = [
-            ("cloudEvents:subject", &self.subject),
-            ("cloudEvents:dataschema", &self.data_schema),
-            ("cloudEvents:key", &self.key),
-            ("cloudEvents:correlation", &self.correlation),
-            ("cloudEvents:causation", &self.causation),
-            ("traceparent", &self.traceparent),
-        ];
-        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
-        headers
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// The message as expressions see it: `message.id`, `message.key`, `message.data.…`, and the attempt that is made.
@@ -152,8 +154,8 @@ mod tests {
         #[test]
         fn headers_carry_every_attribute(message in message()) {
             let headers = message.to_headers();
-            let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str());
-            prop_assert_eq!(Message::from_headers(find, Value::Null), Ok(message));
+            let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_ref());
+            prop_assert_eq!(Message::from_headers(find, Value::Null), Ok(message.clone()));
         }
     }
 

@@ -2,13 +2,13 @@
 //!
 //! Not here: what only one of them can suffer (a torn file, a blocked broker).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gatehouse_bus::{Bus, Consumer, Delivered, Parcel, QueueSpec};
+use gatehouse_bus::{Bus, Consumer, Delivered, Headers, Parcel, QueueSpec};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -121,13 +121,13 @@ fn parcel(id: impl Into<String>) -> Parcel {
     Parcel {
         id: id.into(),
         content_type: "application/json".to_owned(),
-        headers: BTreeMap::from([("gatehouse-attempt".to_owned(), "1".to_owned())]),
+        headers: [("gatehouse-attempt", "1")].into(),
         body: Bytes::from_static(br#"{"orderNo":"4711"}"#),
     }
 }
 
-fn headers(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+fn headers(pairs: &[(&str, &str)]) -> Headers {
+    pairs.iter().copied().collect()
 }
 
 fn plain() -> QueueSpec {

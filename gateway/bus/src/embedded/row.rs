@@ -19,7 +19,7 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn new(parcel: Parcel) -> Result<Self, PublishError> {
-        let size: usize = parcel.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let size = parcel.headers.size();
         if size > HEADERS_MAX {
             let text = format!("its headers have {size} bytes, {HEADERS_MAX} are allowed: send less in headers");
             return Err(PublishError::Refused(text));

@@ -5,14 +5,12 @@
 //! feed, so that a person who looks into a queue can read it. [`gather`] writes such messages, [`parts`] settles them.
 //! Not batched: what keeps order, requests, copies (retry, dead), and what is large.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use lapin::BasicProperties;
 use serde::{Deserialize, Serialize};
 
 use super::parcels;
-use crate::Parcel;
+use crate::{Headers, Parcel};
 
 pub(super) mod gather;
 pub(super) mod parts;
@@ -35,7 +33,7 @@ struct Line<'a> {
     #[serde(rename = "type")]
     content_type: &'a str,
     size: usize,
-    headers: &'a BTreeMap<String, String>,
+    headers: &'a Headers,
 }
 
 /// The same, read.
@@ -46,7 +44,7 @@ struct Read {
     #[serde(rename = "type")]
     content_type: String,
     size: usize,
-    headers: BTreeMap<String, String>,
+    headers: Headers,
 }
 
 /// A parcel of a batch, and its bytes there.
@@ -58,7 +56,7 @@ pub(super) struct Part {
 /// About how many bytes a parcel takes in a batch; `None` where it has to go alone.
 pub(super) fn size(parcel: &Parcel) -> Option<usize> {
     let mut size = LINE + parcel.id.len() + parcel.content_type.len() + parcel.body.len();
-    for (name, value) in &parcel.headers {
+    for (name, value) in parcel.headers.iter() {
         // What cannot be sent at all is refused where it goes alone.
         if name.len() > usize::from(u8::MAX) || parcels::is_brokers(name) {
             return None;
@@ -134,7 +132,7 @@ mod tests {
         let one = ("\\PC{1,20}", "[a-z/]{0,12}", headers, body).prop_map(|(id, content_type, headers, body)| Parcel {
             id,
             content_type,
-            headers,
+            headers: headers.into_iter().collect(),
             body: body.into(),
         });
         proptest::collection::vec(one, 1..8)
@@ -182,7 +180,7 @@ mod tests {
         assert!(size(&parcel).is_some());
         assert_eq!(size(&Parcel { body: vec![0; MAX_PARCEL].into(), ..parcel.clone() }), None);
         assert_eq!(size(&Parcel { id: "x".repeat(256), ..parcel.clone() }), None);
-        let with = |name: &str| Parcel { headers: [(name.to_owned(), String::new())].into(), ..parcel.clone() };
+        let with = |name: &str| Parcel { headers: [(name, "")].into(), ..parcel.clone() };
         assert_eq!(size(&with("x-death")), None);
         assert_eq!(size(&with(&"x".repeat(256))), None);
     }

@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde::Serializer as _;
 
 use super::names::Names;
-use crate::Parcel;
+use crate::{Headers, Parcel};
 
 /// Names and values together; AMQP sends them in one frame, and the frame has other things in it.
 const MAX_HEADERS: usize = 32 * 1024;
@@ -48,10 +48,10 @@ pub(super) struct Stamp {
 pub(super) fn properties(
     id: String,
     content_type: String,
-    headers: BTreeMap<String, String>,
+    headers: Headers,
     stamp: Stamp,
 ) -> Result<BasicProperties, String> {
-    let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let size = headers.size();
     if size > MAX_HEADERS {
         return Err(format!("its headers have {size} bytes, and at most {MAX_HEADERS} fit"));
     }
@@ -64,8 +64,8 @@ pub(super) fn properties(
         if is_brokers(&name) || (packed && goes_together(&name, &value)) {
             continue;
         }
-        let name = ShortString::try_new(name).map_err(|e| format!("a header's name is too long: {e}"))?;
-        table.insert(name, AMQPValue::LongString(value.into()));
+        let name = ShortString::try_new(name.into_string()).map_err(|e| format!("a header's name is too long: {e}"))?;
+        table.insert(name, AMQPValue::LongString(value.as_str().into()));
     }
     let short =
         |what: &str, text: String| ShortString::try_new(text).map_err(|e| format!("its {what} is too long: {e}"));
@@ -95,7 +95,7 @@ pub(super) fn persistent(id: ShortString) -> BasicProperties {
 }
 
 /// What travels in [`PACKED`], as text; `None` where there is nothing, or where its escapes make it too long.
-fn pack(headers: &BTreeMap<String, String>) -> Option<Vec<u8>> {
+fn pack(headers: &Headers) -> Option<Vec<u8>> {
     let mut together = headers.iter().filter(|(name, value)| goes_together(name, value)).peekable();
     together.peek()?;
     let mut text = Vec::with_capacity(512);
@@ -110,7 +110,7 @@ fn goes_together(name: &str, value: &str) -> bool {
 }
 
 /// The headers in [`PACKED`]; `None` where it is none of ours.
-fn unpack(value: &AMQPValue) -> Option<BTreeMap<String, String>> {
+fn unpack(value: &AMQPValue) -> Option<Headers> {
     match value {
         AMQPValue::LongString(text) => serde_json::from_slice(text.as_bytes()).ok(),
         _ => None,
@@ -156,7 +156,7 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> 
                 if !readable {
                     unreadable.push(name.as_str().to_owned());
                 }
-                headers.insert(name.as_str().to_owned(), value);
+                headers.insert(name.as_str(), value);
             }
         }
     }
@@ -165,7 +165,7 @@ pub(super) fn parcel(delivery: &mut Delivery, names: &Names, origin: Origin) -> 
         note_foreign(properties, &mut headers);
     }
     if !unreadable.is_empty() {
-        headers.insert(UNREADABLE.to_owned(), unreadable.join(","));
+        headers.insert(UNREADABLE, unreadable.join(","));
     }
     Parcel {
         id: text(properties.message_id()),
@@ -186,19 +186,19 @@ pub(super) fn note_origin(
     key: &ShortString,
     names: &Names,
     origin: Origin,
-    headers: &mut BTreeMap<String, String>,
+    headers: &mut Headers,
 ) {
     let mut elsewhere = origin == Origin::Elsewhere;
     if let Some(table) = properties.headers().as_ref().filter(|_| origin != Origin::Here) {
         elsewhere |= note_death(table, names, headers);
     }
     if elsewhere && !key.as_str().is_empty() {
-        headers.entry(QUEUE.to_owned()).or_insert_with(|| names.for_callers(key.as_str()));
+        headers.insert_if_absent(QUEUE, || names.for_callers(key.as_str()));
     }
 }
 
 /// The newest entry of `x-death`: it is ordered so. False where the broker moved nothing but what waited on the ladder.
-fn note_death(table: &FieldTable, names: &Names, headers: &mut BTreeMap<String, String>) -> bool {
+fn note_death(table: &FieldTable, names: &Names, headers: &mut Headers) -> bool {
     let Some(AMQPValue::FieldArray(deaths)) = table.inner().get("x-death") else { return false };
     let Some(AMQPValue::FieldTable(newest)) = deaths.as_slice().first() else { return false };
     let of = |name: &str| newest.inner().get(name).map(|value| value_text(value).0);
@@ -206,17 +206,17 @@ fn note_death(table: &FieldTable, names: &Names, headers: &mut BTreeMap<String, 
     if queue.starts_with("gatehouse.retry.") {
         return false;
     }
-    headers.insert(DEATH_QUEUE.to_owned(), queue);
+    headers.insert(DEATH_QUEUE, queue);
     for (name, value) in [(DEATH_REASON, of("reason")), (DEATH_TIME, of("time"))] {
         if let Some(value) = value {
-            headers.insert(name.to_owned(), value);
+            headers.insert(name, value);
         }
     }
     true
 }
 
 /// Properties that we do not write ourselves, for the one who has to find out whose message this is.
-fn note_foreign(properties: &BasicProperties, headers: &mut BTreeMap<String, String>) {
+fn note_foreign(properties: &BasicProperties, headers: &mut Headers) {
     let known = [
         ("amqp-app-id", properties.app_id()),
         ("amqp-type", properties.kind()),
@@ -227,7 +227,7 @@ fn note_foreign(properties: &BasicProperties, headers: &mut BTreeMap<String, Str
     ];
     for (name, value) in known {
         if let Some(value) = value {
-            headers.entry(name.to_owned()).or_insert_with(|| value.as_str().to_owned());
+            headers.insert_if_absent(name, || value.as_str().to_owned());
         }
     }
 }
@@ -303,7 +303,7 @@ mod tests {
             properties.headers().clone().expect("some").inner().keys().map(ToString::to_string).collect();
         assert_eq!(names, ["gatehouse-attempts", PACKED, "traceparent"]);
         let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
-        assert_eq!(parcel.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), all);
+        assert_eq!(parcel.headers.iter().collect::<Vec<_>>(), all);
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         let properties = sent(&all).expect("fits");
         let parcel = parcel(&mut delivery(properties), &Names::new("t"), Origin::Here);
         assert_eq!(parcel.headers.len(), 20);
-        assert!(parcel.headers.values().all(|found| *found == value));
+        assert!(parcel.headers.iter().all(|(_, found)| found == value));
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
     fn what_does_not_fit_is_said() {
         assert!(sent(&[("n", &"v".repeat(MAX_HEADERS))]).expect_err("too big").contains("32768"));
         assert!(sent(&[(&"n".repeat(256), "v")]).expect_err("too long").contains("name"));
-        let long = properties("i".repeat(256), String::new(), BTreeMap::new(), Stamp::default());
+        let long = properties("i".repeat(256), String::new(), Headers::default(), Stamp::default());
         assert!(long.expect_err("too long").contains("id"));
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gatehouse_bus::Parcel;
+use gatehouse_bus::{Headers, Parcel};
 use gatehouse_core::adapter::Refused;
 use gatehouse_core::fault::Fault;
 use gatehouse_core::message::{DATA_CONTENT_TYPE, Message};
@@ -50,11 +50,12 @@ pub fn parcel(message: &Message, body: bytes::Bytes, route: &str, target: &str, 
     let mut parcel = Parcel {
         id: delivery_id.to_owned(),
         content_type: DATA_CONTENT_TYPE.to_owned(),
-        headers: message.to_headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        headers: Headers::default(),
         body,
     };
-    for (name, value) in [(ROUTE, route), (TARGET, target), (DELIVERY, delivery_id)] {
-        parcel.headers.insert(name.to_owned(), value.to_owned());
+    parcel.headers.extend(message.to_headers());
+    for (name, value) in [(DELIVERY, delivery_id), (ROUTE, route), (TARGET, target)] {
+        parcel.headers.insert(name, value);
     }
     parcel
 }
@@ -93,7 +94,7 @@ pub fn attempt(parcel: &Parcel) -> u32 {
 pub fn leave_alone(parcel: &mut Parcel, wait: Option<Duration>) {
     let until = wait.map(|wait| format!("{}/{}", now() + wait.as_millis(), wait.as_millis()));
     match until {
-        Some(until) => drop(parcel.headers.insert(NOT_BEFORE.to_owned(), until)),
+        Some(until) => parcel.headers.insert(NOT_BEFORE, until),
         None => drop(parcel.headers.remove(NOT_BEFORE)),
     }
 }
@@ -149,8 +150,8 @@ pub fn record_parked(parcel: &mut Parcel, number: u32, ahead: &str, order_by: &s
     };
     record(parcel, attempt);
     parcel.headers.remove(NOT_BEFORE);
-    parcel.headers.insert(CAUSE.to_owned(), PARKED.to_owned());
-    parcel.headers.insert(FINGERPRINT.to_owned(), PARKED.to_owned());
+    parcel.headers.insert(CAUSE, PARKED.to_owned());
+    parcel.headers.insert(FINGERPRINT, PARKED.to_owned());
 }
 
 /// Writes an attempt on a parcel: numbers go on where those before the last replay ended.
@@ -173,14 +174,14 @@ fn record(parcel: &mut Parcel, mut attempt: Attempt) {
         attempts.remove(0);
         text = serde_json::to_string(&attempts).unwrap_or_default();
     }
-    parcel.headers.insert(HISTORY.to_owned(), text);
+    parcel.headers.insert(HISTORY, text);
 }
 
 /// Writes on a parcel why it died.
 pub fn record_death(parcel: &mut Parcel, fault: &Fault) {
     parcel.headers.remove(NOT_BEFORE);
-    parcel.headers.insert(CAUSE.to_owned(), fault.code.as_str().to_owned());
-    parcel.headers.insert(FINGERPRINT.to_owned(), fault.fingerprint());
+    parcel.headers.insert(CAUSE, fault.code.as_str().to_owned());
+    parcel.headers.insert(FINGERPRINT, fault.fingerprint());
 }
 
 /// A part of a delivery as a parcel of its own, dead from the beginning: the same message, with this body alone.
@@ -189,8 +190,8 @@ pub fn part(parcel: &Parcel, refused: &Refused, number: u32, instance: &str) -> 
     let mut headers = parcel.headers.clone();
     forget_attempts(&mut headers);
     headers.remove(REPLAY);
-    headers.insert(DELIVERY.to_owned(), refused.delivery_id.clone());
-    headers.insert(SHAPED.to_owned(), "1".to_owned());
+    headers.insert(DELIVERY, refused.delivery_id.clone());
+    headers.insert(SHAPED, "1".to_owned());
     let mut part = Parcel {
         id: refused.delivery_id.clone(),
         content_type: DATA_CONTENT_TYPE.to_owned(),
@@ -203,7 +204,7 @@ pub fn part(parcel: &Parcel, refused: &Refused, number: u32, instance: &str) -> 
 }
 
 /// Takes off a parcel what earlier attempts wrote, for a replay.
-pub fn forget_attempts(headers: &mut std::collections::BTreeMap<String, String>) {
+pub fn forget_attempts(headers: &mut Headers) {
     for name in [ATTEMPT, HISTORY, CAUSE, FINGERPRINT, NOT_BEFORE] {
         headers.remove(name);
     }
@@ -247,7 +248,7 @@ pub fn letter(parcel: &Parcel, queue_cause: &str, instance: &str) -> NewLetter {
         fingerprint: text(FINGERPRINT).unwrap_or_else(|| cause.clone()),
         cause,
         attempts,
-        headers: parcel.headers.clone(),
+        headers: parcel.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         body: parcel.body.clone(),
         content_type: parcel.content_type.clone(),
     }
@@ -260,8 +261,8 @@ pub fn answer(outcome: Result<&Value, &Fault>) -> Parcel {
     match outcome {
         Ok(body) => parcel.body = json::encode(body).into(),
         Err(fault) => {
-            parcel.headers.insert(FAULT.to_owned(), fault.code.as_str().to_owned());
-            parcel.headers.insert(FAULT_TEXT.to_owned(), cut(&fault.public, 1024));
+            parcel.headers.insert(FAULT, fault.code.as_str().to_owned());
+            parcel.headers.insert(FAULT_TEXT, cut(&fault.public, 1024));
         }
     }
     parcel
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(left_alone(&parcel, hour / 2), None, "nobody asked for more than the most");
         // The clock was set back by half an hour: a wait of five seconds does not become one of half an hour.
         let set_back = now() + Duration::from_secs(1800).as_millis();
-        parcel.headers.insert(NOT_BEFORE.to_owned(), format!("{set_back}/5000"));
+        parcel.headers.insert(NOT_BEFORE, format!("{set_back}/5000"));
         assert_eq!(left_alone(&parcel, hour), None);
         leave_alone(&mut parcel, Some(Duration::ZERO));
         assert_eq!(left_alone(&parcel, hour), None, "it has passed");

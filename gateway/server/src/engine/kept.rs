@@ -3,10 +3,10 @@
 //!
 //! It is only a memory: another gateway, or this one after a restart, counts from what the parcel says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use gatehouse_bus::Parcel;
+use gatehouse_bus::{Headers, Parcel};
 
 use super::headers;
 
@@ -15,7 +15,7 @@ const MOST: usize = 1_024;
 
 /// The headers of what was given back, by delivery.
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<HashMap<String, BTreeMap<String, String>>>);
+pub struct Kept(Mutex<HashMap<String, Headers>>);
 
 impl Kept {
     /// Keeps in mind what a parcel has been through, before it is given back.

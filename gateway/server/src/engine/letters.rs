@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gatehouse_bus::{Bus, Parcel};
+use gatehouse_bus::{Bus, Headers, Parcel};
 use gatehouse_core::fault::{Code, Fault, Violation};
 use gatehouse_core::json;
 use gatehouse_core::limits::BodyLimits;
@@ -180,15 +180,15 @@ impl Letters {
         let Some(queue) = self.queues.get(&(route.clone(), target.clone())) else {
             return Err(format!("the site has no target `{target}` on route `{route}` any more"));
         };
-        let mut travelling = letter.headers;
+        let mut travelling: Headers = letter.headers.into_iter().collect();
         headers::forget_attempts(&mut travelling);
         if summary.revision > 0 {
             // The body that was lost is not the one that goes now.
-            travelling.retain(|name, _| name != gatehouse_bus::claims::CLAIM && name != gatehouse_bus::claims::LOST);
+            travelling.retain(|name, _| ![gatehouse_bus::claims::CLAIM, gatehouse_bus::claims::LOST].contains(&name));
         }
-        travelling.insert(headers::REPLAY.to_owned(), summary.id.to_string());
+        travelling.insert(headers::REPLAY, summary.id.to_string());
         let made = letter.attempts.last().map_or(0, |attempt| attempt.number);
-        travelling.insert(headers::BEFORE.to_owned(), made.to_string());
+        travelling.insert(headers::BEFORE, made.to_string());
         let parcel = Parcel {
             id: summary.delivery_id.clone(),
             content_type: letter.content_type,

@@ -19,12 +19,12 @@ const STATUS: &str = "gatehouse-status";
 pub(super) fn put(parcel: &mut Parcel, passed: &Passed, meta: &Value) {
     parcel.body = passed.body.clone();
     parcel.content_type = passed.content_type.clone().unwrap_or_else(|| "application/octet-stream".to_owned());
-    parcel.headers.insert(PASSED.to_owned(), passed.content_type.clone().unwrap_or_default());
+    parcel.headers.insert(PASSED, passed.content_type.clone().unwrap_or_default());
     if meta.as_map().is_some_and(|meta| !meta.is_empty()) {
-        parcel.headers.insert(META.to_owned(), meta.to_string());
+        parcel.headers.insert(META, meta.to_string());
     }
     if let Some(status) = passed.status {
-        parcel.headers.insert(STATUS.to_owned(), status.to_string());
+        parcel.headers.insert(STATUS, status.to_string());
     }
 }
 

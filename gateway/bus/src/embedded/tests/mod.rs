@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::{Embedded, Options};
-use crate::{Bus, Consumer, Delivered, Health, Parcel, QueueSpec, Topology};
+use crate::{Bus, Consumer, Delivered, Headers, Health, Parcel, QueueSpec, Topology};
 
 mod damage;
 mod disk;
@@ -38,7 +38,7 @@ async fn open(path: &Path) -> Embedded {
 fn parcel(id: impl Into<String>, size: usize) -> Parcel {
     let id = id.into();
     let body = format!("<{id}>").repeat(size / (id.len() + 2) + 1);
-    Parcel { id, content_type: "application/json".to_owned(), headers: BTreeMap::new(), body: Bytes::from(body) }
+    Parcel { id, content_type: "application/json".to_owned(), headers: Headers::default(), body: Bytes::from(body) }
 }
 
 async fn next(consumer: &mut Consumer) -> Delivered {
