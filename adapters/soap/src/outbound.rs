@@ -197,24 +197,27 @@ impl Outbound for Caller {
             let bad = |_| Fault::new(Code::Internal, "a header has characters that it cannot carry");
             request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(bad)?);
         }
-        let charset = &self.calls.charset;
-        let sent = Some(self.shown(request.body(), charset, token.as_deref()));
-        let mut exchange = Exchange { sent, answered: None };
-        let response = self.client.send(request).await.map_err(|fault| fault.exchange(exchange.clone()))?;
+        // Written out only where it failed: nobody reads the rest.
+        let body = request.body().clone();
+        let sent = || Some(self.shown(&body, &self.calls.charset, token.as_deref()));
+        let unanswered = |fault: Fault| fault.exchange(Exchange { sent: sent(), answered: None });
+        let response = self.client.send(request).await.map_err(unanswered)?;
         let (parts, bytes) = response.into_parts();
         let charset = Media::of(&parts.headers).and_then(|media| media.charset);
-        let shown = self.shown(&bytes, charset.as_deref().unwrap_or("utf-8"), token.as_deref());
-        exchange.answered = Some(format!("HTTP {}\n{shown}", parts.status));
-        let told = |fault: Fault| fault.exchange(exchange.clone());
+        let (status, answer) = (parts.status, bytes.clone());
+        let told = |fault: Fault| {
+            let shown = self.shown(&answer, charset.as_deref().unwrap_or("utf-8"), token.as_deref());
+            fault.exchange(Exchange { sent: sent(), answered: Some(format!("HTTP {status}\n{shown}")) })
+        };
         let with_session = keeper.map(|(keeper, _)| keeper.clone());
-        let said = hear(operation.clone(), with_session, self.proof.clone(), parts, bytes).await.map_err(told)?;
+        let said = hear(operation.clone(), with_session, self.proof.clone(), parts, bytes).await.map_err(&told)?;
         if said.is_expired
             && let Some((keeper, token)) = keeper
         {
             keeper.expire(token).await;
         }
         let body = said.judged.map_err(told)?;
-        Ok(Reply { body, exchange, ..Reply::default() })
+        Ok(Reply { body, ..Reply::default() })
     }
 
     async fn probe(&self) -> Result<String, Fault> {

@@ -87,9 +87,6 @@ async fn a_call_of_1_1_is_written_as_the_file_says() {
                     <m:Create><no>A&lt;1&gt;</no><客户>x</客户><客户 xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \
                     xsi:nil=\"true\"/></m:Create></soap:Body></soap:Envelope>";
     assert_eq!(got.body, expected);
-    let exchange = reply.exchange;
-    assert!(exchange.sent.unwrap().contains("<m:Create>"));
-    assert!(exchange.answered.unwrap().contains("HTTP 200"));
 
     erp.call("Plain").await.unwrap();
     let got = erp.peer.last();
@@ -343,14 +340,14 @@ async fn bytes_are_sent_as_parts_where_the_file_says_so() {
 async fn a_secret_is_not_shown_in_any_charset() {
     let call = "auth: { username_token: { username: bus, password: '${env:P}' } }\nlogin: { endpoint: In, body: '1', token: reply.Id, \
         header: { name: Session, namespace: 'urn:s', must_understand: true, value: { Id: token } } }\nendpoints:\n  In: { namespace: 'urn:o' }\n  \
-        Op: { namespace: 'urn:o' }\n";
+        Op: { namespace: 'urn:o', success_when: '1 == 2' }\n";
     for charset in ["UTF-8", "GBK", "UTF-16", "windows-1252"] {
         let erp = erp(&format!("charset: {charset}\n{call}")).await;
         let token = "令牌 & co";
         let answer = envelope(V11, "", "<In><Id>令牌 &amp; co</Id></In>");
         let answer = gatehouse_core::charset::encode(&answer, "GB18030").unwrap();
         erp.peer.answers_with(200, &[("content-type", "text/xml; charset=GB18030")], &answer);
-        let exchange = erp.call_with("Op", &Value::map()).await.unwrap().exchange;
+        let exchange = erp.call_with("Op", &Value::map()).await.unwrap_err().exchange.unwrap();
         let (sent, answered) = (exchange.sent.unwrap(), exchange.answered.unwrap());
         // As `Exchange` shows bytes.
         let shown = |text: &str, charset: &str| {

@@ -178,17 +178,18 @@ impl Outbound for Writer {
     async fn deliver(&self, call: Call<'_>) -> Result<Reply, Fault> {
         if let Some((_, statement)) = self.checked.statements.iter().find(|(name, _)| name == call.endpoint) {
             let asked = statement.plan(self.checked.database, &call)?;
-            let values = Value::List(asked.values.clone());
-            let sent = Exchange::excerpt(format!("{}\n{values}", asked.sql).as_bytes());
-            let mut exchange = Exchange { sent: Some(sent), answered: None };
-            let reply = self.database.run(&asked).await.map_err(|fault| fault.exchange(exchange.clone()))?;
+            let shown = |fault: Fault| {
+                let values = Value::List(asked.values.clone());
+                let sent = Exchange::excerpt(format!("{}\n{values}", asked.sql).as_bytes());
+                fault.exchange(Exchange { sent: Some(sent), answered: None })
+            };
+            let reply = self.database.run(&asked).await.map_err(shown)?;
             let repeated = reply.is_none();
             let mut body = reply.unwrap_or_else(|| [("rows", Value::List(Vec::new()))].into_iter().collect());
             if let Some(fields) = body.as_map_mut() {
                 fields.insert("repeated".to_owned(), Value::Bool(repeated));
             }
-            exchange.answered = Some(Exchange::excerpt(body.to_string().as_bytes()));
-            return Ok(Reply { body, exchange, ..Reply::default() });
+            return Ok(Reply { body, ..Reply::default() });
         }
         let write = self.checked.writes.iter().find(|(name, _)| name == call.endpoint);
         let (_, write) = write

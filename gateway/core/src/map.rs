@@ -72,6 +72,12 @@ impl Map {
         Some(&mut self.entries[at].1)
     }
 
+    /// Where a key stands, counted from 0, and its value.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<(usize, &Value)> {
+        self.position(key).map(|at| (at, &self.entries[at].1))
+    }
+
     /// A key as it stands here, and its value.
     #[must_use]
     pub fn get_key_value(&self, key: &str) -> Option<(&Name, &Value)> {

@@ -1,6 +1,6 @@
 //! What a system answered to a delivery: yes, and to which parts of it no.
 
-use crate::fault::{Exchange, Fault};
+use crate::fault::Fault;
 use crate::passed::Passed;
 use crate::value::Value;
 
@@ -9,8 +9,6 @@ use crate::value::Value;
 pub struct Reply {
     /// The decoded body; `Null` where there was none.
     pub body: Value,
-    /// What went over the wire, where the adapter has written it out.
-    pub exchange: Exchange,
     /// Parts of the delivery that it will never take, while it took the others: each becomes a dead letter of its own.
     pub refused: Vec<Refused>,
     /// The answer as it came, to a body that was sent as it came.

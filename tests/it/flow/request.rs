@@ -1,10 +1,11 @@
 //! Callers that wait for the target's answer.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{Peer, Place, order, says};
+use crate::harness::{Peer, Place, order, says, until};
 
 const ROUTES: &str = "version: 1
 routes:
@@ -41,5 +42,75 @@ async fn an_answer_a_refusal_and_silence() {
     // The shop's own deadline is 2 s, whatever the target's is.
     assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_eq!(erp.got().len(), 4, "a question is asked once");
+    running.gateway.stop().await;
+}
+
+/// A target with one place, asked by four at once: one after the other, whoever came through the queue and who did not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_no_place_free_waits_for_one() {
+    let erp = Peer::start().await;
+    let system = erp.system("erp", "limits: { concurrency: 1, timeout: 20s }");
+    let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
+    let running = Arc::new(place.start().await);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let times = asked.clone();
+    erp.behave(move |_| {
+        times.lock().expect("no panic").push(Instant::now());
+        (Duration::from_millis(200), 200, r#"{"result":{"total":1}}"#.to_owned())
+    });
+    let callers: Vec<_> = (0..4)
+        .map(|n| {
+            let running = running.clone();
+            tokio::spawn(async move { running.post("/hooks/orders", order(&format!("Q-{n}"), "c")).await })
+        })
+        .collect();
+    for caller in callers {
+        let answer = caller.await.expect("no panic");
+        assert_eq!((answer.status, answer.text.as_str()), (200, r#"{"price":1,"text":"好"}"#));
+    }
+    let asked = asked.lock().expect("no panic").clone();
+    assert_eq!(asked.len(), 4);
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(190)), "{asked:?}");
+    running.gateway.stop().await;
+}
+
+/// What is down is left alone: its callers hear at their own deadline that nobody answers, and it is not asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_behind_an_open_circuit_is_not_asked() {
+    let erp = Peer::start().await;
+    let system = erp.system("erp", "limits: { timeout: 20s }\ncircuit: { open_after: 2, retry_after: 60s }");
+    let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
+    let running = place.start().await;
+    erp.behave(|_| says(500));
+    for n in 0..2 {
+        let answer = running.post("/hooks/orders", order(&format!("Q-{n}"), "c")).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (502, Some("bad-answer")), "{answer:?}");
+    }
+    let answer = running.post("/hooks/orders", order("Q-3", "c")).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (504, Some("deadline")), "{answer:?}");
+    assert_eq!(erp.got().len(), 2, "its circuit is open");
+    running.gateway.stop().await;
+}
+
+/// A caller that goes away leaves nothing behind that keeps others waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_goes_away_gives_its_place_back() {
+    let erp = Peer::start().await;
+    let system = erp.system("erp", "limits: { concurrency: 1, timeout: 20s }");
+    let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
+    let running = Arc::new(place.start().await);
+    erp.behave(|got| {
+        let wait = if got.body.contains("Q-away") { Duration::from_secs(1) } else { Duration::ZERO };
+        (wait, 200, r#"{"result":{"total":1}}"#.to_owned())
+    });
+    for n in 0..3 {
+        let caller = running.clone();
+        let away = format!("Q-away-{n}");
+        let gone = tokio::spawn(async move { caller.post("/hooks/orders", order(&away, "c")).await });
+        until("it is being asked", async || erp.got().len() == 2 * n + 1).await;
+        gone.abort();
+        let answer = running.post("/hooks/orders", order(&format!("Q-{n}"), "c")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
     running.gateway.stop().await;
 }

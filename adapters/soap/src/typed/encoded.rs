@@ -172,7 +172,7 @@ pub(super) fn array(reading: &mut Reading<'_>, item: TypeId, dimensions: u8, ele
         if items.len() <= at {
             items.resize(at + 1, Value::Null);
         }
-        reading.findings.path.push(at.to_string());
+        reading.findings.path.push(at.to_string().into());
         items[at] = match () {
             () if child.is_nil() => Value::Null,
             () if is_nested => array(reading, item, dimensions.saturating_sub(1), child),

@@ -19,6 +19,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
+use gatehouse_core::Name;
 use gatehouse_core::fault::Violation;
 
 pub(crate) use binary::each_binary;
@@ -38,7 +39,8 @@ const MAX_VIOLATIONS: usize = 20;
 /// Where in a value something is wrong, and what; collected.
 #[derive(Default)]
 struct Findings {
-    path: Vec<String>,
+    /// Names and numbers of items.
+    path: Vec<Name>,
     found: Vec<Violation>,
 }
 
@@ -55,7 +57,7 @@ impl Findings {
     }
 
     /// Does something one step further in.
-    fn within<T>(&mut self, step: impl Into<String>, work: impl FnOnce(&mut Self) -> T) -> T {
+    fn within<T>(&mut self, step: impl Into<Name>, work: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(step.into());
         let done = work(self);
         self.path.pop();

@@ -2,7 +2,7 @@
 
 use gatehouse_core::fault::Violation;
 use gatehouse_core::xml::{self, Element, QName, SOAP_ENC, SOAP12_ENC, XML, XSI};
-use gatehouse_core::{Map, Value};
+use gatehouse_core::{Map, Name, Value};
 
 use super::{Findings, TEXT_KEY, TYPE_KEY, encoded, simple};
 use crate::envelope::Version;
@@ -160,7 +160,7 @@ impl Reading<'_> {
         let by_local =
             || complex.fields.iter().find(|(name, _)| name.local == child.name.local).map(|(_, field)| field);
         let field = complex.fields.get(&child.name).or_else(|| by_local().filter(|_| self.by_local));
-        let key = child.name.local.to_string();
+        let key = Name::from(&*child.name.local);
         let Some(field) = field.copied() else {
             if self.strict && !complex.any {
                 let near = complex.fields.keys().map(|name| &*name.local);
@@ -187,7 +187,7 @@ impl Reading<'_> {
         let before = map.get(&key).and_then(Value::as_list).map_or(0, <[Value]>::len);
         self.findings.path.push(key.clone());
         if field.list {
-            self.findings.path.push(before.to_string());
+            self.findings.path.push(before.to_string().into());
         } else if self.strict && map.contains_key(&key) {
             self.findings.tell("comes more than once");
         }
@@ -229,7 +229,7 @@ impl Reading<'_> {
             let key = format!("@{}", attribute.name.local);
             let value = match declared {
                 Some(declared) => {
-                    self.findings.path.push(key.clone());
+                    self.findings.path.push(key.as_str().into());
                     let value = self.text(declared.ty, &attribute.value);
                     self.findings.path.pop();
                     value

@@ -1,7 +1,5 @@
 //! A value to an element that a schema takes: in its order, in its namespaces, and nothing that it does not know.
 
-use std::collections::HashMap;
-
 use gatehouse_core::diagnostics::closest;
 use gatehouse_core::fault::Violation;
 use gatehouse_core::xml::{Attribute, Element, Node, QName, SOAP_ENC, XSI};
@@ -37,28 +35,32 @@ struct Left<'v> {
     map: &'v Map,
     /// The keys whose list is one value: that of an array or of a list of words.
     whole: Vec<&'v str>,
-    /// How many items of a key are written.
-    written: HashMap<&'v str, usize>,
+    /// How many items of each key are written, in the map's order.
+    written: Vec<usize>,
 }
 
 impl<'v> Left<'v> {
     fn items(&self, key: &str) -> &'v [Value] {
-        let items = match self.map.get(key) {
-            Some(Value::List(items)) if !self.whole.contains(&key) => items.as_slice(),
-            Some(one) => std::slice::from_ref(one),
-            None => &[],
+        let Some((at, value)) = self.map.find(key) else { return &[] };
+        let items = match value {
+            Value::List(items) if !self.whole.contains(&key) => items.as_slice(),
+            one => std::slice::from_ref(one),
         };
-        &items[self.written.get(key).copied().unwrap_or(0).min(items.len())..]
+        &items[self.written[at].min(items.len())..]
+    }
+
+    fn written(&self, key: &str) -> usize {
+        self.map.find(key).map_or(0, |(at, _)| self.written[at])
     }
 
     fn take(&mut self, key: &str, count: usize) {
-        if let Some((key, _)) = self.map.get_key_value(key) {
-            *self.written.entry(key.as_str()).or_default() += count;
+        if let Some((at, _)) = self.map.find(key) {
+            self.written[at] += count;
         }
     }
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
     /// Fills an element with a value of its declared type.
     fn content(&mut self, id: ElementId, value: &Value, element: &mut Element) {
         let declared = self.schemas.element(id);
@@ -171,7 +173,7 @@ impl Writing<'_> {
         }
         let whole = map.iter().filter(|(key, value)| matches!(value, Value::List(_)) && self.is_whole(complex, key));
         let whole = whole.map(|(key, _)| key.as_str()).collect();
-        let mut left = Left { map, whole, written: HashMap::new() };
+        let mut left = Left { map, whole, written: vec![0; map.len()] };
         if let Content::Children(particle) = &complex.content {
             self.particle(complex, particle, &mut left, element);
         }
@@ -242,11 +244,11 @@ impl Writing<'_> {
         let mut done = 0;
         for candidate in self.candidates(id) {
             let declared = self.schemas.element(candidate);
-            let key = declared.name.local.to_string();
+            let key = Name::from(&*declared.name.local);
             let items = left.items(&key);
             let count = items.len().min(room);
             let is_list = matches!(left.map.get(&key), Some(Value::List(_))) && !left.whole.contains(&key.as_str());
-            let first = left.written.get(key.as_str()).copied().unwrap_or(0);
+            let first = left.written(&key);
             for (index, item) in items[..count].iter().enumerate() {
                 // Null of what may be left out and cannot be nil: left out.
                 if item == &Value::Null && !declared.nillable && particle.min == 0 && declared.ty != ANY_TYPE {
@@ -255,7 +257,7 @@ impl Writing<'_> {
                 let mut child = Element { name: declared.name.clone(), attributes: Vec::new(), children: Vec::new() };
                 self.findings.path.push(key.clone());
                 if is_list {
-                    self.findings.path.push((first + index).to_string());
+                    self.findings.path.push((first + index).to_string().into());
                 }
                 self.content(candidate, item, &mut child);
                 if is_list {
@@ -288,12 +290,11 @@ impl Writing<'_> {
     }
 
     /// An element and those that may stand in for it.
-    fn candidates(&self, id: ElementId) -> Vec<ElementId> {
-        let declared = self.schemas.element(id);
-        let global = self.schemas.global(&declared.name) == Some(id);
-        let members = self.schemas.members(&declared.name).iter().copied().filter(|_| global);
+    fn candidates(&self, id: ElementId) -> impl Iterator<Item = ElementId> + use<'a> {
+        let schemas = self.schemas;
+        let declared = schemas.element(id);
         let own = std::iter::once(id).filter(|_| !declared.is_abstract);
-        own.chain(members.filter(|member| !self.schemas.element(*member).is_abstract)).collect()
+        own.chain(schemas.stand_ins(id).iter().copied().filter(|member| !schemas.element(*member).is_abstract))
     }
 
     fn has(&self, particle: &Particle, complex: &Complex, left: &Left<'_>) -> bool {
@@ -305,7 +306,7 @@ impl Writing<'_> {
         match &particle.term {
             Term::Element(id) => {
                 let left = |id: &ElementId| !left.items(&self.schemas.element(*id).name.local).is_empty();
-                usize::from(self.candidates(*id).iter().any(left))
+                usize::from(self.candidates(*id).any(|id| left(&id)))
             }
             Term::Sequence(inner) | Term::Choice(inner) | Term::All(inner) => {
                 inner.iter().map(|inner| self.weight(inner, complex, left)).sum()
@@ -340,7 +341,7 @@ impl Writing<'_> {
         for key in keys {
             let items = left.items(&key);
             for item in items {
-                self.findings.path.push(key.clone());
+                self.findings.path.push(key.as_str().into());
                 let child = match self.schemas.only_global(&key) {
                     Some(id) => {
                         let name = self.schemas.element(id).name.clone();
@@ -418,7 +419,7 @@ impl Writing<'_> {
             Value::Map(map) if self.encoded && !map.keys().any(|key| key.starts_with(['@', '#'])) => {
                 for (key, value) in map {
                     let mut child = Element::new(None, key);
-                    self.findings.path.push(key.to_string());
+                    self.findings.path.push(key.clone());
                     match value {
                         _ if !gatehouse_core::xml::is_name(key) => self.findings.tell("is no XML name"),
                         Value::Null => child.attributes.push(xsi("nil", "true")),
@@ -467,7 +468,7 @@ impl Writing<'_> {
         };
         element.attributes.push(array_type);
         for (index, value) in items.iter().enumerate() {
-            self.findings.path.push(index.to_string());
+            self.findings.path.push(index.to_string().into());
             let mut child = Element::new(None, "item");
             match value {
                 Value::Null => child.attributes.push(xsi("nil", "true")),

@@ -231,6 +231,13 @@ impl Schemas {
         self.substitutes.get(head).map_or(&[], Vec::as_slice)
     }
 
+    /// Who may stand in for an element; abstract ones too.
+    pub(crate) fn stand_ins(&self, id: ElementId) -> &[ElementId] {
+        let name = &self.element(id).name;
+        // Most schemas have no such groups, and only a global element has one.
+        if self.substitutes.is_empty() || self.global(name) != Some(id) { &[] } else { self.members(name) }
+    }
+
     /// Whether a type is another or derives from it.
     pub(crate) fn derives(&self, from: TypeId, base: TypeId) -> bool {
         let mut at = Some(from);

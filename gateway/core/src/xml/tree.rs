@@ -1,9 +1,10 @@
 //! Bytes to a tree: the charset, the lexer's pieces through the gate, nesting, one root, namespaces, limits. One pass.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -100,11 +101,11 @@ struct Builder<'a> {
     open: Vec<(Element, &'a str, usize)>,
     root: Option<Element>,
     /// What each prefix means, innermost last; the empty prefix is the default namespace.
-    bindings: HashMap<&'a str, Vec<Option<Arc<str>>>>,
+    bindings: AHashMap<&'a str, Vec<Option<Arc<str>>>>,
     /// The prefixes that the open elements have bound, in order.
     bound: Vec<&'a str>,
     /// Names and namespaces come again and again: one allocation each.
-    interned: HashMap<&'a str, Arc<str>>,
+    interned: AHashMap<&'a str, Arc<str>>,
     nodes: usize,
     /// Room for the attributes of one tag, used again.
     scratch: Vec<(Name<'a>, &'a str, usize)>,
@@ -117,9 +118,9 @@ impl<'a> Builder<'a> {
             limits,
             open: Vec::new(),
             root: None,
-            bindings: HashMap::from([("xml", vec![Some(Arc::from(XML))])]),
+            bindings: AHashMap::from([("xml", vec![Some(Arc::from(XML))])]),
             bound: Vec::new(),
-            interned: HashMap::new(),
+            interned: AHashMap::new(),
             nodes: 0,
             scratch: Vec::new(),
         }

@@ -152,7 +152,11 @@ impl<'a> Writer<'a> {
             self.line(depth);
         }
         self.out.push_str("</");
-        self.name(&prefix, &element.name.local);
+        if !prefix.is_empty() {
+            self.out.push_str(&prefix);
+            self.out.push(':');
+        }
+        self.out.push_str(&element.name.local);
         self.out.push('>');
         self.scope.truncate(outer);
     }

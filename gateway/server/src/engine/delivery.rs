@@ -282,21 +282,9 @@ impl Carrier {
             }
         };
         crash::point("k5");
-        let span = self.tracer.start(Kind::Client, &self.target.name, message.traceparent.as_deref());
-        let traceparent = span.as_ref().map(super::trace::Span::traceparent).or_else(|| message.traceparent.clone());
         let shaped = parcel.header(headers::SHAPED).is_some();
-        let attempt = self.deliver(&message, passed.as_ref(), shaped, delivery_id, number, traceparent.as_deref());
-        // A panic in an adapter or a mapping must not take the delivery with it: it becomes a dead letter.
-        let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
-            Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt")
-                .verdict(Verdict::Reject))
-        });
-        if let Some(span) = span {
-            span.end(outcome.as_ref().err());
-        }
-        match outcome {
+        match self.call(&message, passed.as_ref(), shaped, delivery_id, number).await {
             Ok(reply) => {
-                self.system.circuit.succeeded();
                 crash::point("k8");
                 // A waiting caller was told; for all others each refused part is a letter before the rest counts as done.
                 if !self.route.request
@@ -309,17 +297,39 @@ impl Carrier {
                 crash::point("k9");
                 Attempted::Done(Some(reply))
             }
-            Err(fault) => {
-                match (fault.code, fault.verdict) {
-                    (_, Verdict::Hold) => self.system.circuit.hold(),
-                    // A business no, or a message that cannot be shaped: the system itself is well.
-                    (Code::Refused, Verdict::Reject) => self.system.circuit.succeeded(),
-                    (_, Verdict::Reject) => {}
-                    (_, Verdict::Retry | Verdict::RetryAfter(_)) => self.system.circuit.failed(),
-                }
-                Attempted::Failed(fault)
-            }
+            Err(fault) => Attempted::Failed(fault),
         }
+    }
+
+    /// Asks the target, under its deadline, and tells its circuit how that went.
+    pub(super) async fn call(
+        &self,
+        message: &Message,
+        passed: Option<&(Passed, Value)>,
+        shaped: bool,
+        delivery_id: &str,
+        number: u32,
+    ) -> Result<Reply, Fault> {
+        let span = self.tracer.start(Kind::Client, &self.target.name, message.traceparent.as_deref());
+        let traceparent = span.as_ref().map(super::trace::Span::traceparent).or_else(|| message.traceparent.clone());
+        let attempt = self.deliver(message, passed, shaped, delivery_id, number, traceparent.as_deref());
+        // A panic in an adapter or a mapping must not take the delivery with it: it becomes a dead letter.
+        let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
+            Err(Fault::new(Code::Internal, "a mistake in the gateway or an adapter stopped this attempt")
+                .verdict(Verdict::Reject))
+        });
+        if let Some(span) = span {
+            span.end(outcome.as_ref().err());
+        }
+        match outcome.as_ref().map_err(|fault| (fault.code, fault.verdict)) {
+            Ok(_) => self.system.circuit.succeeded(),
+            Err((_, Verdict::Hold)) => self.system.circuit.hold(),
+            // A business no, or a message that cannot be shaped: the system itself is well.
+            Err((Code::Refused, Verdict::Reject)) => self.system.circuit.succeeded(),
+            Err((_, Verdict::Reject)) => {}
+            Err((_, Verdict::Retry | Verdict::RetryAfter(_))) => self.system.circuit.failed(),
+        }
+        outcome
     }
 
     /// Makes a dead letter of each part that the target refused. A delivery that comes again has them refused again, with the

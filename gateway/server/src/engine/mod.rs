@@ -9,6 +9,7 @@ mod courier;
 mod crash;
 pub mod cut;
 pub mod delivery;
+mod direct;
 pub mod headers;
 pub mod intake;
 mod kept;
@@ -109,13 +110,16 @@ impl Gateway {
             background.spawn(system.clone().connect(secrets.clone(), stop.clone()));
         }
         let moved = Arc::new(tokio::sync::Notify::new());
-        let mut workers = Vec::new();
+        let (mut workers, mut direct) = (Vec::new(), direct::Direct::new());
         for route in &site.routes {
             for index in 0..route.targets.len() {
                 let carrier = carrier(route, index, &systems, &ledger, &store, &metrics, &instance, &tracer, &moved);
                 let Some(carrier) = carrier else { continue };
-                let (bus, stop, tasks) = (bus.clone(), stop.clone(), tasks.clone());
-                workers.push(Worker { carrier: Arc::new(carrier), bus, stop, tasks });
+                let (carrier, bus, stop, tasks) = (Arc::new(carrier), bus.clone(), stop.clone(), tasks.clone());
+                if route.request && site.gateway.bus.is_none() {
+                    direct.insert(carrier.target.queue.clone(), carrier.clone());
+                }
+                workers.push(Worker { carrier, bus, stop, tasks });
             }
         }
         // Nobody consumes before the queues are there.
@@ -152,6 +156,7 @@ impl Gateway {
             metrics.clone(),
             tracer.clone(),
             backfills.clone(),
+            direct,
         ));
         letters.sends_in_through(desk.clone());
         background.spawn(line::release(site.clone(), letters.clone(), store.clone(), moved, stop.clone()));

@@ -161,6 +161,14 @@ impl SystemRuntime {
         Some(Places([own, all]))
     }
 
+    /// A place at the system and at the endpoint, where both are free; those who wait are served first.
+    #[must_use]
+    pub fn free_place(&self, endpoint: &EndpointRuntime) -> Option<Places> {
+        let own = endpoint.places.clone().try_acquire_owned().ok()?;
+        let all = self.places.clone().try_acquire_owned().ok()?;
+        Some(Places([own, all]))
+    }
+
     /// Waits for the rates of the endpoint and the system.
     pub async fn pace(&self, endpoint: &EndpointRuntime) {
         endpoint.limiter.wait().await;
