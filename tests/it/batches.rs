@@ -64,6 +64,21 @@ async fn put(bus: &Arc<RabbitMq>, numbers: impl Iterator<Item = usize>) {
     }
 }
 
+/// Takes so many, each once and as it was sent, and settles them; `again`: whether each must be known to have been in
+/// somebody's hands.
+async fn finish(consumer: &mut Consumer, count: usize, again: Option<bool>) -> BTreeSet<usize> {
+    let mut seen = BTreeSet::new();
+    while seen.len() < count {
+        let Delivered { parcel: found, redelivered, settlement } = next(consumer).await;
+        let n = found.id[2..].parse().expect("ours");
+        assert_eq!(found, parcel(n));
+        assert!(again.is_none_or(|again| again == redelivered), "{n}: in somebody's hands before: {redelivered}");
+        assert!(seen.insert(n), "{n} twice");
+        settlement.done().await.expect("settled");
+    }
+    seen
+}
+
 /// Messages that the broker has ready on a queue.
 async fn messages(broker: &Broker, queue: &str) -> u32 {
     let connection = Connection::connect(&broker.url(), ConnectionProperties::default()).await.expect("connects");
@@ -96,14 +111,7 @@ async fn what_comes_at_once_travels_together(broker: &'static Broker) {
     let held = messages(broker, &test.on_broker(A)).await;
     assert!(held < 100, "{held} messages for 500 parcels");
     let mut consumer = test.bus.consume(A, 256).await.expect("consumes");
-    let mut left: BTreeSet<usize> = (0..500).collect();
-    while !left.is_empty() {
-        let Delivered { parcel: found, redelivered, settlement } = next(&mut consumer).await;
-        let n = found.id[2..].parse().expect("ours");
-        assert_eq!(found, parcel(n));
-        assert!(!redelivered && left.remove(&n), "{n} twice");
-        settlement.done().await.expect("settled");
-    }
+    assert_eq!(finish(&mut consumer, 500, Some(false)).await, (0..500).collect());
     drop(consumer);
     nothing_is_left(&test, broker).await;
 }
@@ -153,16 +161,7 @@ async fn one_that_is_given_back_comes_again_alone(broker: &'static Broker) {
     let mut consumer = test.bus.consume(A, 256).await.expect("consumes");
     let back = BTreeSet::from([7, 50, 51, 99]);
     take(&mut consumer, 100, &back).await;
-    let mut again = BTreeSet::new();
-    while again.len() < back.len() {
-        let Delivered { parcel: found, redelivered, settlement } = next(&mut consumer).await;
-        let n = found.id[2..].parse().expect("ours");
-        assert_eq!(found, parcel(n));
-        assert!(redelivered, "{n} was in somebody's hands");
-        assert!(again.insert(n), "{n} twice");
-        settlement.done().await.expect("settled");
-    }
-    assert_eq!(again, back);
+    assert_eq!(finish(&mut consumer, back.len(), Some(true)).await, back);
     assert!(silent(&mut consumer).await, "what was done does not come again");
     drop(consumer);
     nothing_is_left(&test, broker).await;
@@ -176,12 +175,7 @@ async fn all_that_are_given_back_come_again(broker: &'static Broker) {
     drop(next(&mut first).await);
     drop(first); // what has come, what waits for a place, and what the client has read ahead
     let mut second = test.bus.consume(A, 256).await.expect("consumes");
-    let mut seen = BTreeSet::new();
-    while seen.len() < 100 {
-        let delivered = next(&mut second).await;
-        assert!(seen.insert(delivered.parcel.id.clone()), "{} twice", delivered.parcel.id);
-        delivered.settlement.done().await.expect("settled");
-    }
+    assert_eq!(finish(&mut second, 100, None).await, (0..100).collect());
     drop(second);
     nothing_is_left(&test, broker).await;
 }
@@ -365,12 +359,7 @@ async fn another_gateway_that_takes_no_batches_reads_them(broker: &'static Broke
     put(&other.bus, 100..200).await;
     assert_eq!(messages(broker, &test.on_broker(A)).await, before + 100, "each has its own message");
     let mut consumer = other.bus.consume(A, 256).await.expect("consumes");
-    let mut seen = BTreeSet::new();
-    while seen.len() < 200 {
-        let delivered = next(&mut consumer).await;
-        assert!(seen.insert(delivered.parcel.id.clone()), "twice");
-        delivered.settlement.done().await.expect("settled");
-    }
+    assert_eq!(finish(&mut consumer, 200, None).await, (0..200).collect());
     drop(consumer);
     other.bus.close().await;
     test.end().await;
@@ -419,7 +408,7 @@ async fn kills_lose_nothing_and_double_little(broker: &'static Broker) {
         })
         .collect();
     let consumers: Vec<_> = (0..2)
-        .map(|which| {
+        .map(|_| {
             let (bus, stop) = (test.bus.clone(), stop.clone());
             tokio::spawn(async move {
                 let mut done: BTreeMap<usize, usize> = BTreeMap::new();
@@ -443,7 +432,6 @@ async fn kills_lose_nothing_and_double_little(broker: &'static Broker) {
                             }
                         }
                     }
-                    let _ = which;
                 }
                 done
             })

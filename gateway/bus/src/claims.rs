@@ -233,7 +233,7 @@ impl Shelf {
     async fn fetch(&self, parcel: &mut Parcel) -> Option<Claim> {
         let text = parcel.headers.get(CLAIM)?;
         let Some(claim) = Claim::parse(text) else {
-            parcel.headers.insert(LOST, "the receipt of its body cannot be read".to_owned());
+            parcel.headers.insert(LOST, "the receipt of its body cannot be read");
             return None;
         };
         let (path, wanted) = (self.folder.join(&claim.name), claim.clone());
@@ -478,7 +478,7 @@ mod tests {
         assert!(delivered.parcel.headers.is_empty(), "{:?}", delivered.parcel.headers);
         let before = world.files();
         let mut parcel = delivered.parcel;
-        parcel.headers.insert("attempt".to_owned(), "2".to_owned());
+        parcel.headers.insert("attempt", "2");
         delivered.settlement.retry(parcel, Duration::ZERO).await.unwrap();
         let delivered = next(&mut consumer).await;
         assert_eq!((delivered.parcel.body.clone(), delivered.parcel.header("attempt")), (large(), Some("2")));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{Peer, Place, order, says, until};
+use crate::harness::{Peer, Place, Running, order, says, until};
 
 const ROUTES: &str = "version: 1
 routes:
@@ -14,12 +14,18 @@ routes:
 
 const REPLY: &str = "version: 1\nmapping: price\nrows:\n  - { to: price, from: result.total, required: true }\n  - { to: text, default: 好 }\n";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_a_refusal_and_silence() {
+/// An ERP with more in its file, and a gateway that asks it.
+async fn asked(more: &str) -> (Peer, Place, Running) {
     let erp = Peer::start().await;
-    let system = erp.system("erp", "limits: { timeout: 20s }");
+    let system = erp.system("erp", more);
     let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
     let running = place.start().await;
+    (erp, place, running)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_a_refusal_and_silence() {
+    let (erp, _place, running) = asked("limits: { timeout: 20s }").await;
 
     erp.behave(|_| (Duration::ZERO, 200, r#"{"result":{"total":12345678901234567.89}}"#.to_owned()));
     let answer = running.post("/hooks/orders", order("Q-1", "c")).await;
@@ -48,10 +54,8 @@ async fn an_answer_a_refusal_and_silence() {
 /// A target with one place, asked by four at once: one after the other, whoever came through the queue and who did not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_finds_no_place_free_waits_for_one() {
-    let erp = Peer::start().await;
-    let system = erp.system("erp", "limits: { concurrency: 1, timeout: 20s }");
-    let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
-    let running = Arc::new(place.start().await);
+    let (erp, _place, running) = asked("limits: { concurrency: 1, timeout: 20s }").await;
+    let running = Arc::new(running);
     let asked = Arc::new(Mutex::new(Vec::new()));
     let times = asked.clone();
     erp.behave(move |_| {
@@ -77,10 +81,7 @@ async fn who_finds_no_place_free_waits_for_one() {
 /// What is down is left alone: its callers hear at their own deadline that nobody answers, and it is not asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_behind_an_open_circuit_is_not_asked() {
-    let erp = Peer::start().await;
-    let system = erp.system("erp", "limits: { timeout: 20s }\ncircuit: { open_after: 2, retry_after: 60s }");
-    let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
-    let running = place.start().await;
+    let (erp, _place, running) = asked("limits: { timeout: 20s }\ncircuit: { open_after: 2, retry_after: 60s }").await;
     erp.behave(|_| says(500));
     for n in 0..2 {
         let answer = running.post("/hooks/orders", order(&format!("Q-{n}"), "c")).await;
@@ -95,10 +96,8 @@ async fn a_target_behind_an_open_circuit_is_not_asked() {
 /// A caller that goes away leaves nothing behind that keeps others waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_goes_away_gives_its_place_back() {
-    let erp = Peer::start().await;
-    let system = erp.system("erp", "limits: { concurrency: 1, timeout: 20s }");
-    let place = Place::new(&[("orders.yaml", ROUTES), ("mappings/price.yaml", REPLY), ("systems/erp.yaml", &system)]);
-    let running = Arc::new(place.start().await);
+    let (erp, _place, running) = asked("limits: { concurrency: 1, timeout: 20s }").await;
+    let running = Arc::new(running);
     erp.behave(|got| {
         let wait = if got.body.contains("Q-away") { Duration::from_secs(1) } else { Duration::ZERO };
         (wait, 200, r#"{"result":{"total":1}}"#.to_owned())

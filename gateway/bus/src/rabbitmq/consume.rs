@@ -213,7 +213,7 @@ impl Subscription {
             };
             let (permit, ends) = permit.map_or_else(|end| (None, Some(end)), |permit| (permit, None));
             end = end.or(ends);
-            let settlement = Settlement::new(Arc::new(batch.part(at, permit)));
+            let settlement = Settlement::new(Arc::new(Tag::shared(&batch, at, permit)));
             if end.is_none() {
                 let (properties, key) = (&delivery.properties, &delivery.routing_key);
                 parcels::note_origin(properties, key, &self.desk.names, self.origin, &mut parcel.headers);

@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::acks::{self, Acks};
+use super::batch::parts::Batch;
 use super::keeper::Keeper;
 use super::names::Names;
 use super::parcels::{self, Stamp};
@@ -56,27 +57,6 @@ impl Desk {
     /// The same with a message that is made.
     pub(super) async fn send(&self, copy: Outgoing) -> Result<(), SettleError> {
         self.pool.send(copy, COPY_DEADLINE).await.map_err(|error| SettleError(format!("the copy: {error}")))
-    }
-
-    /// A copy on the ladder that comes back to this queue.
-    pub(super) async fn retry(
-        &self,
-        queue: &ShortString,
-        parcel: Parcel,
-        delay: Duration,
-        stamp: Stamp,
-    ) -> Result<(), SettleError> {
-        let mut ladder = self.keeper.wanted().ladder;
-        if ladder.is_empty() {
-            ladder = LADDER.to_vec();
-        }
-        let exchange = self.names.retry(ladder[rung(&ladder, delay)]);
-        self.copy(exchange, queue.clone(), parcel, stamp).await
-    }
-
-    /// A copy among the dead, of this queue.
-    pub(super) async fn dead(&self, queue: &ShortString, parcel: Parcel) -> Result<(), SettleError> {
-        self.copy(self.names.dlx(), queue.clone(), parcel, Stamp::default()).await
     }
 }
 
@@ -166,10 +146,18 @@ impl Session {
     }
 }
 
+/// What the broker is told of, once a delivery is settled.
+enum Message {
+    /// The one that it came in.
+    Whole(u64),
+    /// That of several; this is the number of the delivery among them.
+    Shared(Arc<Batch>, usize),
+}
+
 /// One delivery in somebody's hands.
 pub(super) struct Tag {
     session: Arc<Session>,
-    tag: u64,
+    message: Message,
     /// For a request: who waits for the answer.
     answer_to: Option<Box<(ShortString, Option<ShortString>)>>,
     /// Its place in the consumer's window, until it is settled.
@@ -183,11 +171,20 @@ impl Tag {
             .reply_to()
             .as_ref()
             .map(|reply_to| Box::new((reply_to.clone(), properties.correlation_id().clone())));
-        Self { session, tag: delivery.delivery_tag, answer_to, _permit: permit }
+        Self { session, message: Message::Whole(delivery.delivery_tag), answer_to, _permit: permit }
+    }
+
+    /// One parcel of a batch. Nobody asks by a batch.
+    pub(super) fn shared(batch: &Arc<Batch>, at: usize, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let session = batch.session().clone();
+        Self { session, message: Message::Shared(batch.clone(), at), answer_to: None, _permit: permit }
     }
 
     async fn ack(&self) -> Result<(), SettleError> {
-        self.session.ack(self.tag).await
+        match &self.message {
+            Message::Whole(tag) => self.session.ack(*tag).await,
+            Message::Shared(batch, _) => batch.done().await,
+        }
     }
 
     /// A copy of a request can still be answered.
@@ -217,12 +214,19 @@ impl Settle for Tag {
     }
 
     async fn retry(&self, parcel: Parcel, delay: Duration) -> Result<(), SettleError> {
-        let copied = self.session.desk.retry(&self.session.queue, parcel, delay, self.stamp()).await;
+        let desk = &self.session.desk;
+        let mut ladder = desk.keeper.wanted().ladder;
+        if ladder.is_empty() {
+            ladder = LADDER.to_vec();
+        }
+        let exchange = desk.names.retry(ladder[rung(&ladder, delay)]);
+        let copied = desk.copy(exchange, self.session.queue.clone(), parcel, self.stamp()).await;
         self.after(copied).await
     }
 
     async fn dead(&self, parcel: Parcel) -> Result<(), SettleError> {
-        let copied = self.session.desk.dead(&self.session.queue, parcel).await;
+        let desk = &self.session.desk;
+        let copied = desk.copy(desk.names.dlx(), self.session.queue.clone(), parcel, Stamp::default()).await;
         self.after(copied).await
     }
 
@@ -236,6 +240,9 @@ impl Settle for Tag {
     }
 
     fn give_back(&self) {
-        self.session.clone().give_back(self.tag);
+        match &self.message {
+            Message::Whole(tag) => self.session.clone().give_back(*tag),
+            Message::Shared(batch, at) => batch.clone().give_back(*at),
+        }
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use gatehouse_core::Value;
 use gatehouse_core::adapter::{Passed, Reply};
-use gatehouse_core::fault::{Code, Fault};
+use gatehouse_core::fault::Fault;
 use gatehouse_core::message::Message;
 
 use super::circuit::State;
 use super::delivery::Carrier;
+use super::intake::late;
 use super::system::{Connection, Places};
 
 /// Who can be asked without a queue: the carriers of targets that answer, by their queue.
@@ -39,8 +40,7 @@ impl Carrier {
     ) -> Result<Reply, Fault> {
         let asked = tokio::time::timeout(deadline, self.call(message, passed, false, delivery_id, 1)).await;
         drop(place);
-        let reply = asked
-            .unwrap_or_else(|_| Err(Fault::new(Code::Deadline, "no answer came in time; it may still be worked on")))?;
+        let reply = asked.unwrap_or_else(|_| Err(late()))?;
         self.metrics.delivered.inc();
         Ok(reply)
     }

@@ -150,8 +150,8 @@ pub fn record_parked(parcel: &mut Parcel, number: u32, ahead: &str, order_by: &s
     };
     record(parcel, attempt);
     parcel.headers.remove(NOT_BEFORE);
-    parcel.headers.insert(CAUSE, PARKED.to_owned());
-    parcel.headers.insert(FINGERPRINT, PARKED.to_owned());
+    parcel.headers.insert(CAUSE, PARKED);
+    parcel.headers.insert(FINGERPRINT, PARKED);
 }
 
 /// Writes an attempt on a parcel: numbers go on where those before the last replay ended.
@@ -180,7 +180,7 @@ fn record(parcel: &mut Parcel, mut attempt: Attempt) {
 /// Writes on a parcel why it died.
 pub fn record_death(parcel: &mut Parcel, fault: &Fault) {
     parcel.headers.remove(NOT_BEFORE);
-    parcel.headers.insert(CAUSE, fault.code.as_str().to_owned());
+    parcel.headers.insert(CAUSE, fault.code.as_str());
     parcel.headers.insert(FINGERPRINT, fault.fingerprint());
 }
 
@@ -191,7 +191,7 @@ pub fn part(parcel: &Parcel, refused: &Refused, number: u32, instance: &str) -> 
     forget_attempts(&mut headers);
     headers.remove(REPLAY);
     headers.insert(DELIVERY, refused.delivery_id.clone());
-    headers.insert(SHAPED, "1".to_owned());
+    headers.insert(SHAPED, "1");
     let mut part = Parcel {
         id: refused.delivery_id.clone(),
         content_type: DATA_CONTENT_TYPE.to_owned(),
@@ -261,7 +261,7 @@ pub fn answer(outcome: Result<&Value, &Fault>) -> Parcel {
     match outcome {
         Ok(body) => parcel.body = json::encode(body).into(),
         Err(fault) => {
-            parcel.headers.insert(FAULT, fault.code.as_str().to_owned());
+            parcel.headers.insert(FAULT, fault.code.as_str());
             parcel.headers.insert(FAULT_TEXT, cut(&fault.public, 1024));
         }
     }

@@ -339,7 +339,7 @@ impl Desk {
         }
         let answer = self.bus.request(&target.queue, parcel, deadline).await.map_err(|error| match error {
             RequestError::Unavailable(reason) => unavailable("nobody can answer now").private(reason),
-            RequestError::Deadline => Fault::new(Code::Deadline, "no answer came in time; it may still be worked on"),
+            RequestError::Deadline => late(),
         })?;
         if let Some(code) = answer.header(headers::FAULT) {
             let text = answer.header(headers::FAULT_TEXT).unwrap_or("the target refused it");
@@ -467,6 +467,11 @@ fn check_id(id: &str) -> Result<&str, Fault> {
         return Ok(id);
     }
     Err(Fault::new(Code::Malformed, "a message id has 1 to 255 visible ASCII characters and no spaces"))
+}
+
+/// A caller has waited as long as it may.
+pub(super) fn late() -> Fault {
+    Fault::new(Code::Deadline, "no answer came in time; it may still be worked on")
 }
 
 fn unavailable(text: &str) -> Fault {

@@ -2,17 +2,14 @@
 //! settled. What was given back goes to its queue as a message of its own before that, so that nothing that is done
 //! comes again because of its neighbours; where all were given back the message itself goes back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::publish::Outgoing;
-use super::super::settle::{Desk, Session};
-use crate::{Parcel, Settle, SettleError};
+use super::super::settle::Session;
+use crate::SettleError;
 
 /// A message's parcels, in several hands.
 pub(in super::super) struct Batch {
@@ -37,28 +34,44 @@ impl Batch {
         Arc::new(Self { session, tag, bytes, first, state: Mutex::default() })
     }
 
-    /// One of its parcels, in somebody's hands.
-    pub(in super::super) fn part(self: &Arc<Self>, at: usize, permit: Option<OwnedSemaphorePermit>) -> Piece {
-        Piece { batch: self.clone(), at, _permit: permit }
+    /// The channel that it came by.
+    pub(in super::super) fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts one. True where it was the last.
-    fn settle(&self, at: usize, back: bool) -> bool {
-        let mut state = self.state();
-        state.settled += 1;
-        if back {
-            state.back.push(at);
+    /// One of its parcels is done.
+    pub(in super::super) async fn done(&self) -> Result<(), SettleError> {
+        if let Some(back) = self.settle(None) {
+            return self.finish(back).await;
         }
-        state.settled == self.bytes.len()
+        if self.session.channel.status().connected() {
+            return Ok(());
+        }
+        Err(SettleError("the channel it came by is gone".to_owned()))
+    }
+
+    /// One of its parcels is given back, in the background.
+    pub(in super::super) fn give_back(self: Arc<Self>, at: usize) {
+        let Some(back) = self.settle(Some(at)) else { return };
+        if Handle::try_current().is_ok() {
+            let session = self.session.clone();
+            session.desk.acknowledging.spawn(async move {
+                // Where it cannot be, it is given back whole, or the channel has gone and everything comes again.
+                let _ = self.finish(back).await;
+            });
+        }
+    }
+
+    /// Counts one. Where it was the last: which were given back.
+    fn settle(&self, back: Option<usize>) -> Option<Vec<usize>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.settled += 1;
+        state.back.extend(back);
+        (state.settled == self.bytes.len()).then(|| std::mem::take(&mut state.back))
     }
 
     /// All are settled: tells the broker of the message.
-    async fn finish(&self) -> Result<(), SettleError> {
-        let mut back = std::mem::take(&mut self.state().back);
+    async fn finish(&self, mut back: Vec<usize>) -> Result<(), SettleError> {
         if back.is_empty() {
             return self.session.ack(self.tag).await;
         }
@@ -86,75 +99,5 @@ impl Batch {
         let (desk, key) = (&self.session.desk, self.session.queue.clone());
         let properties = super::properties(&self.first, true);
         desk.send(Outgoing { exchange: desk.names.work(), key, mandatory: false, body: body.into(), properties }).await
-    }
-}
-
-/// One parcel of a message.
-pub(in super::super) struct Piece {
-    batch: Arc<Batch>,
-    at: usize,
-    /// Its place in the consumer's window, until it is settled.
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Piece {
-    fn desk(&self) -> &Arc<Desk> {
-        &self.batch.session.desk
-    }
-
-    async fn settled(&self) -> Result<(), SettleError> {
-        if self.batch.settle(self.at, false) {
-            return self.batch.finish().await;
-        }
-        if self.batch.session.channel.status().connected() {
-            return Ok(());
-        }
-        Err(SettleError("the channel it came by is gone".to_owned()))
-    }
-
-    /// After a copy that was confirmed; back to the queue after one that was not.
-    async fn after(&self, copied: Result<(), SettleError>) -> Result<(), SettleError> {
-        match copied {
-            Ok(()) => self.settled().await,
-            Err(error) => {
-                self.give_back();
-                Err(error)
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Settle for Piece {
-    async fn done(&self) -> Result<(), SettleError> {
-        self.settled().await
-    }
-
-    async fn retry(&self, parcel: Parcel, delay: Duration) -> Result<(), SettleError> {
-        let copied = self.desk().retry(&self.batch.session.queue, parcel, delay, Default::default()).await;
-        self.after(copied).await
-    }
-
-    async fn dead(&self, parcel: Parcel) -> Result<(), SettleError> {
-        let copied = self.desk().dead(&self.batch.session.queue, parcel).await;
-        self.after(copied).await
-    }
-
-    /// Nobody asks by a batch.
-    async fn reply(&self, _answer: Parcel) -> Result<(), SettleError> {
-        self.done().await
-    }
-
-    fn give_back(&self) {
-        if !self.batch.settle(self.at, true) {
-            return;
-        }
-        if Handle::try_current().is_ok() {
-            let batch = self.batch.clone();
-            self.desk().acknowledging.spawn(async move {
-                // Where it cannot be, it is given back whole, or the channel has gone and everything comes again.
-                let _ = batch.finish().await;
-            });
-        }
     }
 }
