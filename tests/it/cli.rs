@@ -74,6 +74,23 @@ fn gateways_that_share_a_broker_are_told_to_share_large_bodies() {
     }
 }
 
+/// How many messages travel in one of the broker's is bounded, and what is out of bounds is told with its place.
+#[test]
+fn the_size_of_batches_is_checked() {
+    for (batch, most) in [("", Some(64)), ("1", Some(1)), ("256", Some(256)), ("0", None), ("257", None)] {
+        let said = if batch.is_empty() { String::new() } else { format!(", batch: {batch}") };
+        let gateway = format!("version: 1\nbus: {{ urls: [\"${{env:BUS}}\"]{said} }}\n");
+        let place = Place::new(&[("gatehouse.yaml", &gateway), ("systems/crm.yaml", CRM), ("orders.yaml", SOUND)]);
+        let (site, problems) = place.check();
+        let text: String = problems.iter().map(|problem| problem.render(false)).collect();
+        match most {
+            Some(most) => assert_eq!(site.expect("it is sound").gateway.bus.expect("a broker").batch, most),
+            None => assert!(text.contains("gatehouse.yaml:2:") && text.contains("from 1 to 256"), "{text}"),
+        }
+        assert_eq!(problems.has_errors(), most.is_none(), "{text}");
+    }
+}
+
 #[test]
 fn every_mistake_is_told_at_once_with_its_place() {
     let routes = "version: 1
